@@ -1,0 +1,202 @@
+// Package api is the words that a keeper and its callers exchange, and the
+// caller's side of the exchange.
+//
+// A keeper listens on the UNIX socket keeper.sock (0600) in the directory of
+// its workload. A connection carries one request: the caller writes one line
+// of JSON (a Request), the keeper answers with lines of JSON (each a Reply);
+// the last one has Done set. For the request "attach" the connection becomes
+// the stream of the workload's terminal after that last line. A keeper
+// answers only its own user and root.
+//
+// The package imports nothing of the rest of the program, so that it can be
+// used by anything that looks at keepers from outside.
+package api
+
+import (
+	"time"
+)
+
+// SocketName is the name of a keeper's socket in its workload's directory.
+const SocketName = "keeper.sock"
+
+// OutputName is the name of the file that holds what a command printed, in
+// its workload's directory.
+const OutputName = "output.log"
+
+// Version is the version of the exchange. A keeper answers a request of a
+// newer version with an error.
+const Version = 1
+
+// State is what a workload is doing.
+type State string
+
+// The states of a workload.
+const (
+	Starting  State = "starting"  // its command is being started
+	Running   State = "running"   // its processes run
+	Restoring State = "restoring" // a generation is being put back
+	Stopped   State = "stopped"   // ended by `stop`; `start` goes on
+	Finished  State = "finished"  // ended by itself, cleanly
+	Failed    State = "failed"    // ended, and could not or should not be brought back
+	Down      State = "down"      // was running when everything was lost; `recover` brings it back
+)
+
+// Spec is what a workload runs. It never changes after the workload was made.
+type Spec struct {
+	Name     string    `json:"name"`
+	Argv     []string  `json:"argv"`
+	Env      []string  `json:"env"`
+	Dir      string    `json:"dir"`
+	Umask    int       `json:"umask"`
+	Stdin    string    `json:"stdin,omitempty"` // path of a file; empty: /dev/null
+	Terminal bool      `json:"terminal,omitempty"`
+	Rows     uint16    `json:"rows,omitempty"`
+	Cols     uint16    `json:"cols,omitempty"`
+	HostIPC  bool      `json:"host_ipc,omitempty"`
+	Adopt    int       `json:"adopt,omitempty"` // adopted as this process of the host; 0: started by us
+	Cut      bool      `json:"cut,omitempty"`   // what an adopted program shares with the outside is replaced at recovery
+	Created  time.Time `json:"created"`
+}
+
+// The values of Policy's words.
+const (
+	FilesRollback = "rollback"
+	FilesKeep     = "keep"
+	OnRestore     = "restore" // of on_crash and on_exit
+	OnFresh       = "fresh"   // of on_crash and give_up
+	OnFinish      = "finish"  // of on_exit
+	GiveUpStop    = "stop"    // of give_up
+)
+
+// Policy is how a workload is looked after. Empty fields mean the defaults.
+type Policy struct {
+	EverySeconds float64  `json:"every_seconds"`
+	Data         []string `json:"data,omitempty"`
+	Files        string   `json:"files"`    // rollback, keep
+	OnCrash      string   `json:"on_crash"` // restore, fresh
+	OnExit       string   `json:"on_exit"`  // finish, restore
+	GiveUp       string   `json:"give_up"`  // stop, fresh
+	Health       string   `json:"health,omitempty"`
+}
+
+// PolicyChange changes what is not nil.
+type PolicyChange struct {
+	EverySeconds *float64  `json:"every_seconds,omitempty"`
+	Data         *[]string `json:"data,omitempty"`
+	Files        *string   `json:"files,omitempty"`
+	OnCrash      *string   `json:"on_crash,omitempty"`
+	OnExit       *string   `json:"on_exit,omitempty"`
+	GiveUp       *string   `json:"give_up,omitempty"`
+	Health       *string   `json:"health,omitempty"`
+}
+
+// Row is a workload in the table of all workloads.
+type Row struct {
+	Name            string  `json:"name"`
+	State           State   `json:"state"`
+	PID             int     `json:"pid"`        // the command's, as the host sees it; 0: none
+	KeeperPID       int     `json:"keeper_pid"` // 0: none
+	Generation      string  `json:"generation"` // the newest committed one, "g412"; "" before the first
+	EverySeconds    float64 `json:"every_seconds"`
+	LostWorkSeconds float64 `json:"lost_work_seconds"` // what a crash now would cost; of a workload that is down: what it has cost at most
+}
+
+// Status is all that is known of one workload.
+type Status struct {
+	Row
+	Command       []string   `json:"command"`
+	Dir           string     `json:"dir"`
+	Terminal      bool       `json:"terminal"`
+	CreatedAt     time.Time  `json:"created_at"`
+	StartedAt     *time.Time `json:"started_at,omitempty"` // the running tree's start or restore
+	Policy        Policy     `json:"policy"`
+	Checkpointing bool       `json:"checkpointing"`
+	RestoredFrom  string     `json:"restored_from,omitempty"` // the generation that the running tree came from
+	Epoch         uint64     `json:"epoch"`
+
+	LastPauseSeconds      float64    `json:"last_pause_seconds"`
+	LastCheckpointSeconds float64    `json:"last_checkpoint_seconds"` // from freeze to commit
+	LastCheckpointAt      *time.Time `json:"last_checkpoint_at,omitempty"`
+	Failures              int        `json:"failures"` // checkpoints that failed since the last good one
+	LastError             *Error     `json:"last_error,omitempty"`
+
+	Ended      bool   `json:"ended"`                 // how the command ended is known
+	ExitCode   int    `json:"exit_code"`             // valid when Ended; 128+n for a signal
+	ExitSignal string `json:"exit_signal,omitempty"` // "SIGKILL"
+
+	Incident *Incident `json:"incident,omitempty"` // the open one
+	Recovery *Recovery `json:"last_recovery,omitempty"`
+	Notes    []string  `json:"notes,omitempty"` // what its owner should know
+	Output   string    `json:"output"`          // path of the file that holds what it printed
+}
+
+// Incident is a crash that no restored state has outlived yet.
+type Incident struct {
+	CrashedAt      time.Time  `json:"crashed_at"`
+	Tries          int        `json:"tries"`
+	ProbationUntil *time.Time `json:"probation_until,omitempty"`
+}
+
+// Recovery is how a workload was last brought back.
+type Recovery struct {
+	At              time.Time `json:"at"`
+	Generation      string    `json:"generation"` // "" when it was started afresh
+	Older           bool      `json:"older"`      // not the newest generation
+	LostWorkSeconds float64   `json:"lost_work_seconds"`
+	Resets          int       `json:"resets"` // TCP connections that were reset
+	Words           string    `json:"words"`  // "restored from g411, lost at most 0.8 s, 2 TCP connections reset"
+}
+
+// GenerationRow is a generation in the table of a workload's generations.
+type GenerationRow struct {
+	Generation   string    `json:"generation"`
+	CommittedAt  time.Time `json:"committed_at"`
+	PauseSeconds float64   `json:"pause_seconds"`
+	NewBytes     int64     `json:"new_bytes"`
+	TotalBytes   int64     `json:"total_bytes"`
+	Parent       string    `json:"parent"` // "" for the first
+	Verdict      string    `json:"verdict"`
+	Tag          string    `json:"tag"`
+}
+
+// The verdicts on a generation.
+const (
+	Committed = "committed"
+	Proven    = "proven"
+	Bad       = "bad"
+)
+
+// The requests that a keeper answers.
+const (
+	OpStatus     = "status"     // Status
+	OpCheckpoint = "checkpoint" // Tag; Generation
+	OpStop       = "stop"       // Signal, TimeoutSeconds; Status
+	OpSet        = "set"        // Change; Status
+	OpRestore    = "restore"    // Generation, Undo; Status
+	OpSignal     = "signal"     // Signal
+	OpAttach     = "attach"     // the connection becomes the terminal's
+	OpWait       = "wait"       // answers when the workload has ended for good; Status
+	OpRemove     = "remove"     // ends the workload without a checkpoint, and the keeper
+)
+
+// Request is one request to a keeper.
+type Request struct {
+	Version        int           `json:"version"`
+	Op             string        `json:"op"`
+	Tag            string        `json:"tag,omitempty"`
+	Signal         int           `json:"signal,omitempty"`
+	TimeoutSeconds float64       `json:"timeout_seconds,omitempty"`
+	Generation     string        `json:"generation,omitempty"`
+	Undo           bool          `json:"undo,omitempty"`
+	ReadOnly       bool          `json:"read_only,omitempty"`
+	Change         *PolicyChange `json:"change,omitempty"`
+}
+
+// Reply is one line of an answer.
+type Reply struct {
+	Done       bool           `json:"done"`               // the last line
+	Progress   string         `json:"progress,omitempty"` // words for a person
+	Error      *Error         `json:"error,omitempty"`    // with Done
+	Status     *Status        `json:"status,omitempty"`
+	Generation *GenerationRow `json:"generation,omitempty"`
+}
