@@ -1,0 +1,76 @@
+package image
+
+import (
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Encode encodes t deterministically: the same tree gives the same bytes
+// (RFC 8949, section 4.2.1).
+func Encode(t *Tree) ([]byte, error) {
+	m, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		return nil, err
+	}
+	return m.Marshal(t)
+}
+
+// Decode decodes a tree and refuses other versions, unknown fields of a newer
+// one included. Its memory is bounded by a multiple of len(b).
+func Decode(b []byte) (*Tree, error) {
+	m, err := cbor.DecOptions{
+		MaxArrayElements: 1 << 20, MaxMapPairs: 1 << 12, MaxNestedLevels: 32,
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+	}.DecMode()
+	if err != nil {
+		return nil, err
+	}
+	t := new(Tree)
+	if err := m.Unmarshal(b, t); err != nil {
+		return nil, fmt.Errorf("decode image: %w", err)
+	}
+	if t.Version != Version {
+		return nil, fmt.Errorf("decode image: version %d, this program reads %d", t.Version, Version)
+	}
+	return t, t.check()
+}
+
+// check refuses references that lead nowhere.
+func (t *Tree) check() error {
+	in := func(i, n int) bool { return i >= -1 && i < n }
+	for _, p := range t.Processes {
+		if !in(p.Space, len(t.Spaces)) || !in(p.Table, len(t.Tables)) {
+			return fmt.Errorf("decode image: process %d refers to what is not there", p.PID)
+		}
+		if !p.Zombie && (len(p.Threads) == 0 || p.Space < 0 || p.Table < 0) {
+			return fmt.Errorf("decode image: process %d is incomplete", p.PID)
+		}
+	}
+	for _, s := range t.Spaces {
+		for _, a := range s.Areas {
+			if a.End <= a.Start || !in(a.Object, len(t.Objects)) {
+				return fmt.Errorf("decode image: area %#x is wrong", a.Start)
+			}
+		}
+	}
+	for _, tb := range t.Tables {
+		for _, e := range tb.Entries {
+			if e.Description < 0 || e.Description >= len(t.Descriptions) {
+				return fmt.Errorf("decode image: descriptor %d refers to what is not there", e.FD)
+			}
+		}
+	}
+	for i, d := range t.Descriptions {
+		if !in(d.Object, len(t.Objects)) {
+			return fmt.Errorf("decode image: description %d refers to what is not there", i)
+		}
+		for _, w := range d.Epoll {
+			if !in(w.Description, len(t.Descriptions)) {
+				return fmt.Errorf("decode image: description %d refers to what is not there", i)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package sys
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kinds of resource that Kcmp compares (kcmp(2)).
+const (
+	KcmpFile    = 0
+	KcmpVM      = 1
+	KcmpFiles   = 2
+	KcmpFS      = 3
+	KcmpSighand = 4
+	KcmpIO      = 5
+	KcmpSysVSem = 6
+)
+
+// Kcmp orders a resource of two processes: 0 the same, 1 less, 2 greater,
+// 3 different without an order.
+func Kcmp(pid1, pid2, kind int, i1, i2 uint64) (int, error) {
+	r, _, e := unix.RawSyscall6(unix.SYS_KCMP, uintptr(pid1), uintptr(pid2), uintptr(kind), uintptr(i1), uintptr(i2), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(r), nil
+}
+
+// GetsockoptBytes reads a socket option of any shape into buf.
+func GetsockoptBytes(fd, level, option int, buf []byte) (int, error) {
+	n := uint32(len(buf))
+	_, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
+		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(unsafe.Pointer(&n)), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// SetsockoptBytes sets a socket option of any shape.
+func SetsockoptBytes(fd, level, option int, buf []byte) error {
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
+		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// IoctlBytes makes an ioctl whose argument is a buffer.
+func IoctlBytes(fd int, request uint, buf []byte) error {
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(unsafe.Pointer(unsafe.SliceData(buf))))
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// Ioprio reads the I/O priority of a thread (ioprio_get(2)).
+func Ioprio(tid int) (int, error) {
+	r, _, e := unix.RawSyscall(unix.SYS_IOPRIO_GET, 1, uintptr(tid), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(r), nil
+}
