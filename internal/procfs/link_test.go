@@ -1,0 +1,31 @@
+package procfs
+
+import "testing"
+
+func TestParseLink(t *testing.T) {
+	for _, c := range []struct {
+		target string
+		want   Link
+	}{
+		{"/dev/null", Link{Path: "/dev/null"}},
+		{"/", Link{Path: "/"}},
+		{"/tmp/ma\np (x) (deleted) (deleted)", Link{Path: "/tmp/ma\np (x) (deleted)", Deleted: true}},
+		{"/memfd:a b (deleted)", Link{Path: "/memfd:a b", Deleted: true}},
+		{"/tmp/pipe:[5]", Link{Path: "/tmp/pipe:[5]"}},
+		{"pipe:[8405]", Link{Kind: LinkPipe, Inode: 8405}},
+		{"socket:[10931]", Link{Kind: LinkSocket, Inode: 10931}},
+		{"anon_inode:[eventfd]", Link{Kind: LinkAnon, Name: "eventfd"}},
+		{"anon_inode:inotify", Link{Kind: LinkAnon, Name: "inotify"}},
+		{"anon_inode:[perf_event]", Link{Kind: LinkAnon, Name: "perf_event"}},
+		{"anon_inode:kvm-vcpu:0", Link{Kind: LinkAnon, Name: "kvm-vcpu:0"}},
+		{"mnt:[4026531832]", Link{Kind: LinkNamespace, Inode: 4026531832, Name: "mnt"}},
+		{"pidfd:[77]", Link{Kind: LinkOther, Inode: 77, Name: "pidfd"}},
+		{"pipe:[x]", Link{Path: "pipe:[x]"}},
+		{"pipe:[8", Link{Path: "pipe:[8"}},
+		{"", Link{}},
+	} {
+		if got := ParseLink(c.target); got != c.want {
+			t.Errorf("%q: got %+v, want %+v", c.target, got, c.want)
+		}
+	}
+}

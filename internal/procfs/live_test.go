@@ -1,0 +1,126 @@
+package procfs
+
+import (
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"testing"
+)
+
+// TestLiveSelf parses what the kernel says of this very process.
+func TestLiveSelf(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, pid, tid := NewReader("/proc"), os.Getpid(), syscall.Gettid()
+	stat, err := r.TaskStat(pid, tid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat.PID != tid || stat.PPID != os.Getppid() || stat.State != 'R' || stat.ArgStart == 0 {
+		t.Errorf("got %+v", stat)
+	}
+	status, err := r.Status(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.Pid != pid || status.Uid[0] != uint32(os.Getuid()) || !status.Memory.Present || status.Map()["Pid"] == "" {
+		t.Errorf("got %+v", status)
+	}
+	tasks, err := r.Tasks(pid)
+	if err != nil || !slices.Contains(tasks, tid) {
+		t.Errorf("tasks %v, %v", tasks, err)
+	}
+	maps, err := r.Maps(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(maps, func(m Mapping) bool { return m.Path == "[vdso]" }); i < 0 || maps[i].Prot&ProtExec == 0 {
+		t.Errorf("no vdso among %d mappings", len(maps))
+	}
+}
+
+// TestLiveDescriptors opens a file and finds it.
+func TestLiveDescriptors(t *testing.T) {
+	r, pid := NewReader("/proc"), os.Getpid()
+	f, err := os.CreateTemp(t.TempDir(), "a\nb*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("12345"); err != nil {
+		t.Fatal(err)
+	}
+	fd := int(f.Fd())
+	if fds, err := r.FDs(pid); err != nil || !slices.Contains(fds, fd) {
+		t.Errorf("fds %v, %v", fds, err)
+	}
+	if l, err := r.FDLink(pid, fd); err != nil || l != (Link{Path: f.Name()}) {
+		t.Errorf("got %+v, %v", l, err)
+	}
+	info, err := r.Fdinfo(pid, fd)
+	if err != nil || info.Pos != 5 || info.Flags&syscall.O_ACCMODE != syscall.O_RDWR || info.Flags&syscall.O_CLOEXEC == 0 {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := r.FDLink(pid, fd); err != nil || l != (Link{Path: f.Name(), Deleted: true}) {
+		t.Errorf("got %+v, %v", l, err)
+	}
+}
+
+// TestLiveAll parses all that this machine runs.
+func TestLiveAll(t *testing.T) {
+	r := NewReader("/proc")
+	pids, err := r.Processes()
+	if err != nil || !slices.Contains(pids, os.Getpid()) {
+		t.Fatalf("%d processes, %v", len(pids), err)
+	}
+	for _, pid := range pids {
+		ok := func(what string, err error) {
+			t.Helper()
+			if err != nil && !IsGone(err) && !os.IsPermission(err) {
+				t.Errorf("%s of %d: %v", what, pid, err)
+			}
+		}
+		tasks, err := r.Tasks(pid)
+		ok("tasks", err)
+		for _, tid := range tasks {
+			liveTask(r, pid, tid, ok)
+		}
+		liveProcess(r, pid, ok)
+	}
+}
+
+func liveProcess(r *Reader, pid int, ok func(what string, err error)) {
+	_, err := r.Stat(pid)
+	ok("stat", err)
+	_, err = r.Status(pid)
+	ok("status", err)
+	_, err = r.Maps(pid)
+	ok("maps", err)
+	_, err = r.Exe(pid)
+	ok("exe", err)
+	fds, err := r.FDs(pid)
+	ok("fds", err)
+	for _, fd := range fds {
+		_, err = r.FDLink(pid, fd)
+		ok("fd link", err)
+		_, err = r.Fdinfo(pid, fd)
+		ok("fdinfo", err)
+	}
+}
+
+func liveTask(r *Reader, pid, tid int, ok func(what string, err error)) {
+	_, err := r.TaskStat(pid, tid)
+	ok("stat", err)
+	_, err = r.TaskStatus(pid, tid)
+	ok("status", err)
+	_, err = r.Children(pid, tid)
+	ok("children", err)
+	_, err = r.Namespaces(pid, tid)
+	ok("ns", err)
+	_, err = r.Cwd(pid, tid)
+	ok("cwd", err)
+}
