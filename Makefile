@@ -1,0 +1,60 @@
+# `make` prints the targets. What takes more than a few lines is in scripts/.
+
+.DEFAULT_GOAL := help
+.PHONY: help go build demo test house fmt fmt-check vet lint cross ci dist clean
+
+# Tools that are run and not linked; doc/dependencies.md gives the reasons.
+export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
+export NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+
+# The product is static; the race detector is the only user of cgo.
+export CGO_ENABLED := 0
+
+VERSION = $(shell scripts/version.sh)
+LDFLAGS = -s -w -X main.version=$(VERSION)
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+go:
+	@scripts/go-version.sh
+
+build: go ## build bin/wakepoint, one static binary
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/wakepoint ./cmd/wakepoint
+
+demo: build ## the whole story in half a minute, on this machine (as root)
+	bin/wakepoint demo
+
+test: go ## set up what the tests need and run them all (as root: nothing skips)
+	@scripts/setup-tests.sh
+	@scripts/test.sh
+
+house: go ## check the rules of the house alone (a second)
+	go test -count=1 .
+
+fmt: go ## format the source
+	gofmt -w .
+
+fmt-check: go
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "not formatted, run make fmt:" $$unformatted >&2; exit 1; fi
+
+vet: go
+	go vet ./...
+
+lint: go ## staticcheck
+	go run $(STATICCHECK) ./...
+
+cross: go ## build for arm64, and for other systems what should build there
+	GOARCH=arm64 go build ./...
+	@scripts/cross.sh
+
+ci: RACE := 1
+ci: export RACE
+ci: fmt-check vet lint cross test ## exactly what CI runs: format, vet, staticcheck, arm64, every test once
+
+dist: build ## dist/: a reproducible tar.gz and a .deb
+	@scripts/dist.sh
+
+clean: ## remove what was built
+	rm -rf bin dist
