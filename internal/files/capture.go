@@ -1,0 +1,308 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	slotMin   = 128 << 10 // a leaf of the store's trees
+	slotEnd   = 1 << 52   // offsets of a section end here
+	slotLast  = 1 << 51   // past this a section is begun anew
+	clonesMax = 256       // clones held open at once; what is beyond is read in the freeze
+	// settled is how much older than a capture a change must be, so that a
+	// later change shows: two ticks of the slowest clock of files, and some.
+	settled = 50 * time.Millisecond
+)
+
+// Options says what is captured.
+type Options struct {
+	Open   []Open
+	Trees  []string // directories captured whole; absolute, without symbolic links
+	Except []string // never captured nor put back: the keeper's own files
+	// Keep leaves out what survives a boot by itself: only volatile files
+	// are captured, and Finish flushes the others to the disk.
+	Keep bool
+	// Last is the index of the generation from which the section inherits;
+	// nil when it starts empty.
+	Last *Index
+}
+
+// Capture is the first half of a capture.
+type Capture struct {
+	index  *Index
+	last   map[string]*Entry
+	fresh  bool // nothing of the last index may be trusted
+	clones []clone
+	flush  []int // descriptors of files to be flushed
+	buf    []byte
+	w      Section
+}
+
+// clone is a file whose contents are read after the thaw.
+type clone struct {
+	entry int
+	file  *os.File
+}
+
+// Inherits says whether a section can go on from last: nil, or one whose
+// slots are used up, begins empty.
+func Inherits(last *Index) bool { return last != nil && last.Next < slotLast }
+
+// Take fixes what the files contain, while nothing of the tree runs. On an
+// error nothing is held. The section w must inherit exactly when
+// Inherits(o.Last); it is used again by Finish.
+func Take(o Options, w Section) (*Capture, error) {
+	c := &Capture{
+		index: &Index{Version: indexVersion, BootID: bootID(), Taken: time.Now().UnixNano(), Except: o.Except},
+		last:  map[string]*Entry{},
+		w:     w,
+	}
+	if Inherits(o.Last) {
+		c.index.Next = o.Last.Next
+		c.fresh = o.Last.BootID != c.index.BootID
+		for i := range o.Last.Entries {
+			if e := &o.Last.Entries[i]; e.Kind == Regular {
+				c.last[e.Path] = e
+				if o.Last.Taken-e.Ctime < int64(settled) {
+					e.Hot = true
+				}
+			}
+		}
+	}
+	if err := c.take(o); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Capture) take(o Options) error {
+	open := map[string]Open{}
+	for _, f := range o.Open {
+		if f.File == nil || !clean(f.Path) || underAny(f.Path, o.Except) {
+			continue
+		}
+		if o.Keep && !f.Volatile {
+			if err := c.keep(f); err != nil {
+				return err
+			}
+			continue
+		}
+		if g, ok := open[f.Path]; ok {
+			f.Writable = f.Writable || g.Writable
+		}
+		open[f.Path] = f
+	}
+	first := map[[2]uint64]string{} // inode to the name that holds its contents
+	if !o.Keep {
+		for _, t := range o.Trees {
+			c.index.Trees = append(c.index.Trees, t)
+			if err := c.tree(t, open, first); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.loose(open, first); err != nil {
+		return err
+	}
+	return c.forget()
+}
+
+// forget clears the slots of files that are not there any more.
+func (c *Capture) forget() error {
+	for i := range c.index.Entries {
+		if e := &c.index.Entries[i]; e.Kind == Regular {
+			delete(c.last, e.Path)
+		}
+	}
+	for _, e := range c.last {
+		if err := c.w.Zero(e.Slot, e.Room); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep remembers a file that is to be flushed after the thaw.
+func (c *Capture) keep(f Open) error {
+	if !f.Writable {
+		return nil
+	}
+	fd, err := unix.FcntlInt(f.File.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("hold %s: %w", f.Path, err)
+	}
+	c.flush = append(c.flush, fd)
+	return nil
+}
+
+// tree captures a directory with all that is below it.
+func (c *Capture) tree(root string, open map[string]Open, first map[[2]uint64]string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != root {
+			return nil // another program's doing: nothing of ours runs
+		}
+		if err != nil {
+			return err
+		}
+		if underAny(path, c.index.Except) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if strings.HasPrefix(d.Name(), tempPrefix) {
+			return nil
+		}
+		f, held := open[path]
+		delete(open, path)
+		return c.entry(path, f, held, first)
+	})
+}
+
+// loose captures open files outside the trees, with the directories that
+// lead to them.
+func (c *Capture) loose(open map[string]Open, first map[[2]uint64]string) error {
+	paths := make([]string, 0, len(open))
+	for p := range open {
+		paths = append(paths, p)
+	}
+	sort.Strings(paths)
+	seen := map[string]bool{}
+	for _, p := range paths {
+		f := open[p]
+		if !f.Writable && !f.Volatile {
+			continue
+		}
+		if underAny(p, []string{"/proc", "/sys"}) {
+			continue
+		}
+		if err := c.parents(filepath.Dir(p), seen); err != nil {
+			return err
+		}
+		if err := c.entry(p, f, true, first); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parents adds the directories that lead to dir and dir itself.
+func (c *Capture) parents(dir string, seen map[string]bool) error {
+	if dir == "/" || seen[dir] || underAny(dir, c.index.Trees) {
+		return nil
+	}
+	seen[dir] = true
+	if err := c.parents(filepath.Dir(dir), seen); err != nil {
+		return err
+	}
+	e, _, err := stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || e.Kind != Directory {
+		return err
+	}
+	e.Loose = true
+	c.index.Entries = append(c.index.Entries, e)
+	return nil
+}
+
+// entry captures one name. f is what the tree holds open under it.
+func (c *Capture) entry(path string, f Open, held bool, first map[[2]uint64]string) error {
+	e, nlink, err := stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.Hot = held && f.Writable
+	if e.Kind == Regular {
+		id := [2]uint64{e.Dev, e.Ino}
+		if name, ok := first[id]; ok && nlink > 1 {
+			e.Kind, e.Target = Link, name
+		} else {
+			first[id] = path
+		}
+	}
+	if e.Kind != Regular {
+		if e.Xattrs, err = xattrsAt(path, e.Kind); err != nil {
+			return err
+		}
+		c.index.Entries = append(c.index.Entries, e)
+		return nil
+	}
+	c.index.Entries = append(c.index.Entries, e)
+	return c.regular(len(c.index.Entries) - 1)
+}
+
+// Finish reads what Take cloned, flushes what stays in place, and returns
+// the encoded index. The caller commits it under IndexName. Close follows.
+func (c *Capture) Finish() (*Index, []byte, error) {
+	for _, fd := range c.flush {
+		if err := unix.Fdatasync(fd); err != nil && !errors.Is(err, unix.EINVAL) {
+			return nil, nil, fmt.Errorf("flush a file: %w", err)
+		}
+	}
+	for _, k := range c.clones {
+		if err := c.contents(&c.index.Entries[k.entry], k.file); err != nil {
+			return nil, nil, err
+		}
+	}
+	p, err := c.index.Encode()
+	return c.index, p, err
+}
+
+// Close lets go of what the capture holds.
+func (c *Capture) Close() {
+	for _, fd := range c.flush {
+		unix.Close(fd)
+	}
+	for _, k := range c.clones {
+		k.file.Close()
+	}
+	c.flush, c.clones, c.buf = nil, nil, nil
+}
+
+// stat describes a name without following it.
+func stat(path string) (e Entry, nlink uint64, err error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return e, 0, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	e = entryOf(path, &st)
+	if e.Kind == Symlink {
+		if e.Target, err = os.Readlink(path); err != nil {
+			return e, 0, err
+		}
+	}
+	return e, uint64(st.Nlink), nil
+}
+
+func entryOf(path string, st *unix.Stat_t) Entry {
+	e := Entry{
+		Path: path, Kind: Other, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, Mtime: st.Mtim.Nano(),
+		Dev: uint64(st.Dev), Ino: st.Ino, Ctime: st.Ctim.Nano(),
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		e.Kind = Directory
+	case unix.S_IFREG:
+		e.Kind, e.Size = Regular, st.Size
+	case unix.S_IFLNK:
+		e.Kind = Symlink
+	case unix.S_IFIFO:
+		e.Kind = FIFO
+	}
+	return e
+}

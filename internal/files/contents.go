@@ -1,0 +1,152 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// regular captures a file's contents: not at all when they are those of the
+// last generation, later when the file system can clone it, else now.
+func (c *Capture) regular(i int) error {
+	e := &c.index.Entries[i]
+	f, err := os.OpenFile(e.Path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) {
+		f, err = os.OpenFile(e.Path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		c.index.Entries = c.index.Entries[:i]
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if e.Xattrs, err = xattrs(f); err != nil {
+		return err
+	}
+	old := c.last[e.Path]
+	c.place(e, old)
+	if old != nil && e.Slot == old.Slot && !c.fresh && !e.Hot && same(e, old) {
+		return nil
+	}
+	if old != nil && e.Slot != old.Slot {
+		if err := c.w.Zero(old.Slot, old.Room); err != nil {
+			return err
+		}
+	}
+	if e.Size > slotMin && len(c.clones) < clonesMax {
+		if k := cloned(f, filepath.Dir(e.Path)); k != nil {
+			c.clones = append(c.clones, clone{i, k})
+			return nil
+		}
+	}
+	return c.contents(e, f)
+}
+
+// same says that a file is unchanged since it was captured as old.
+func same(e, old *Entry) bool {
+	return !old.Hot && e.Dev == old.Dev && e.Ino == old.Ino && e.Size == old.Size && e.Mtime == old.Mtime && e.Ctime == old.Ctime
+}
+
+// place gives a file its slot: the one it had if it still fits, so that
+// unchanged pages are found where they were.
+func (c *Capture) place(e, old *Entry) {
+	if old != nil && e.Size <= old.Room {
+		e.Slot, e.Room = old.Slot, old.Room
+		return
+	}
+	room := int64(slotMin)
+	for room < e.Size+e.Size/4 {
+		room *= 2
+	}
+	e.Slot, e.Room = c.index.Next, room
+	c.index.Next += room
+}
+
+// cloned returns an unnamed clone of f (ioctl_ficlonerange(2)) on the same
+// file system, nil where there are none.
+func cloned(f *os.File, dir string) *os.File {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil
+	}
+	if unix.IoctlFileClone(fd, int(f.Fd())) != nil {
+		unix.Close(fd)
+		return nil
+	}
+	return os.NewFile(uintptr(fd), f.Name())
+}
+
+// contents writes a file's data into its slot, and holes where it has holes.
+func (c *Capture) contents(e *Entry, f *os.File) error {
+	if c.buf == nil {
+		c.buf = make([]byte, 1<<20)
+	}
+	end := pageUp(e.Size)
+	for off := int64(0); off < end; {
+		from, to, err := extent(f, off, e.Size)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", e.Path, err)
+		}
+		if from > off {
+			if err := c.w.Zero(e.Slot+off, from-off); err != nil {
+				return err
+			}
+		}
+		if err := c.copy(e, f, from, to); err != nil {
+			return err
+		}
+		off = to
+	}
+	if end < e.Room {
+		return c.w.Zero(e.Slot+end, e.Room-end)
+	}
+	return nil
+}
+
+// extent finds the first data at or after off, widened to whole pages.
+// Without any, from and to are both the end.
+func extent(f *os.File, off, size int64) (from, to int64, err error) {
+	end := pageUp(size)
+	from, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return end, end, nil
+	case errors.Is(err, unix.EINVAL):
+		return off, end, nil // a file system that knows no holes
+	case err != nil:
+		return 0, 0, err
+	}
+	to, err = unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE)
+	if err != nil {
+		return 0, 0, err
+	}
+	from = max(off, from&^(pageSize-1))
+	return min(from, end), min(pageUp(to), end), nil
+}
+
+// copy writes [from, to) of a file into its slot. What lies beyond the end of
+// the file is zero.
+func (c *Capture) copy(e *Entry, f *os.File, from, to int64) error {
+	for off := from; off < to; {
+		p := c.buf[:min(int64(len(c.buf)), to-off)]
+		n, err := f.ReadAt(p[:max(0, min(int64(len(p)), e.Size-off))], off)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		clear(p[n:])
+		if err := c.w.Put(e.Slot+off, p); err != nil {
+			return err
+		}
+		off += int64(len(p))
+	}
+	return nil
+}
+
+func pageUp(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }

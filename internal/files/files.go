@@ -1,0 +1,192 @@
+// Package files takes the files of a workload into a generation and puts
+// them back.
+//
+// A capture has two halves: Take, while the tree is frozen, fixes what every
+// file contains; Finish, after the thaw, reads what could be cloned instead of
+// being read at once. Contents lie in one section, each file in a slot of its
+// own whose place it keeps from one generation to the next, so that unchanged
+// pages cost nothing. Names, owners, modes, times, attributes and links lie in
+// an index (a blob).
+//
+// PutBack makes the files again, so that a program finds them as they were at
+// the instant of its memory. It may be cut at any point and repeated; the
+// result is the same.
+package files
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// The names under which a generation holds the files.
+const (
+	IndexName   = "files"
+	SectionName = "files"
+)
+
+// pageSize is the grain of a section.
+const pageSize = 4096
+
+// indexVersion is the version of the encoding of an Index.
+const indexVersion = 1
+
+// Section takes in contents. Offsets and lengths are multiples of 4096.
+type Section interface {
+	Put(off int64, p []byte) error
+	Zero(off, n int64) error
+}
+
+// Reader gives contents back; holes are not mentioned.
+type Reader interface {
+	Each(from, to int64, f func(off int64, p []byte) error) error
+}
+
+// Open is a file that the tree holds open or maps.
+type Open struct {
+	Path     string
+	File     *os.File // the same inode, opened for reading
+	Writable bool     // open for writing, or mapped shared and writable
+	Volatile bool     // lies on tmpfs: a boot empties it
+}
+
+// Kind is what an entry is.
+type Kind uint8
+
+// The kinds of entries.
+const (
+	Directory Kind = iota + 1
+	Regular
+	Symlink
+	FIFO
+	Link  // another name of the Regular entry that Target names
+	Other // a socket or a device: known, so that it is not deleted; made by others
+)
+
+// Entry is one name.
+type Entry struct {
+	Path   string            `cbor:"1,keyasint"`
+	Kind   Kind              `cbor:"2,keyasint"`
+	Mode   uint32            `cbor:"3,keyasint"` // permissions with set-id and sticky bits
+	UID    uint32            `cbor:"4,keyasint"`
+	GID    uint32            `cbor:"5,keyasint"`
+	Mtime  int64             `cbor:"6,keyasint"` // nanoseconds since 1970
+	Xattrs map[string][]byte `cbor:"7,keyasint,omitempty"`
+	Size   int64             `cbor:"8,keyasint,omitempty"`
+	Target string            `cbor:"9,keyasint,omitempty"`
+	Slot   int64             `cbor:"10,keyasint,omitempty"` // offset in the section
+	Room   int64             `cbor:"11,keyasint,omitempty"` // length of the slot
+	Loose  bool              `cbor:"12,keyasint,omitempty"` // a directory outside the trees: made when missing, else left alone
+
+	// What tells whether the file is still the one that was read.
+	Dev   uint64 `cbor:"13,keyasint,omitempty"`
+	Ino   uint64 `cbor:"14,keyasint,omitempty"`
+	Ctime int64  `cbor:"15,keyasint,omitempty"`
+	Hot   bool   `cbor:"16,keyasint,omitempty"` // could change without a trace: it is always read
+}
+
+// Index is what a generation knows of a workload's files.
+type Index struct {
+	Version int      `cbor:"1,keyasint"`
+	BootID  string   `cbor:"2,keyasint"`
+	Taken   int64    `cbor:"3,keyasint"` // when the capture began, nanoseconds since 1970
+	Trees   []string `cbor:"4,keyasint"`
+	Except  []string `cbor:"5,keyasint"` // never touched, nor what is below
+	Next    int64    `cbor:"6,keyasint"` // first free offset of the section
+	Entries []Entry  `cbor:"7,keyasint"` // parents before children
+}
+
+// Encode gives the index's deterministic encoding.
+func (x *Index) Encode() ([]byte, error) {
+	mode, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		return nil, err
+	}
+	return mode.Marshal(x)
+}
+
+// Decode reads an encoded index. What it returns holds only clean absolute
+// paths without "..", slots within bounds, and parents before children.
+func Decode(p []byte) (*Index, error) {
+	mode, err := cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		MaxArrayElements: 1 << 24,
+		MaxMapPairs:      1 << 16,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+	}.DecMode()
+	if err != nil {
+		return nil, err
+	}
+	x := new(Index)
+	if err := mode.Unmarshal(p, x); err != nil {
+		return nil, fmt.Errorf("index of files: %w", err)
+	}
+	if x.Version != indexVersion {
+		return nil, fmt.Errorf("index of files: version %d, want %d", x.Version, indexVersion)
+	}
+	return x, x.check()
+}
+
+// check refuses what Capture would never have written.
+func (x *Index) check() error {
+	for _, p := range append(append([]string{}, x.Trees...), x.Except...) {
+		if !clean(p) {
+			return fmt.Errorf("index of files: path %q", p)
+		}
+	}
+	for i := range x.Entries {
+		e := &x.Entries[i]
+		if !clean(e.Path) || e.Kind == Link && !clean(e.Target) {
+			return fmt.Errorf("index of files: path %q", e.Path)
+		}
+		if e.Kind < Directory || e.Kind > Other {
+			return fmt.Errorf("index of files: %s: kind %d", e.Path, e.Kind)
+		}
+		if e.Size < 0 || e.Slot < 0 || e.Room < 0 || e.Kind == Regular && e.Size > e.Room ||
+			e.Slot > slotEnd || e.Room > slotEnd || e.Slot+e.Room > slotEnd {
+			return fmt.Errorf("index of files: %s: slot %#x+%#x for %d bytes", e.Path, e.Slot, e.Room, e.Size)
+		}
+	}
+	return nil
+}
+
+// clean says that p is an absolute path without empty, "." or ".." elements
+// and NUL bytes. "/" is not.
+func clean(p string) bool {
+	if len(p) < 2 || p[0] != '/' || strings.ContainsRune(p, 0) {
+		return false
+	}
+	for _, s := range strings.Split(p[1:], "/") {
+		if s == "" || s == "." || s == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+// under says that p is dir or lies below it.
+func under(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+}
+
+// underAny says that p lies in one of dirs.
+func underAny(p string, dirs []string) bool {
+	for _, d := range dirs {
+		if under(p, d) {
+			return true
+		}
+	}
+	return false
+}
+
+// bootID names this boot of the kernel (random(4)).
+func bootID() string {
+	p, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(p))
+}

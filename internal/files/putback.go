@@ -1,0 +1,486 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// tempPrefix begins the names of files that are being put back. Captures
+// leave them out; a put-back after one that was cut uses the same names.
+const tempPrefix = ".wakepoint-put-"
+
+// tempName is the temporary name beside path.
+func tempName(path string) string {
+	h := fnv.New64a()
+	h.Write([]byte(path))
+	return tempPrefix + strconv.FormatUint(h.Sum64(), 16)
+}
+
+// PutBack makes the files what they were when x was captured. Contents come
+// from r, which may be nil when x has no regular files. No symbolic link is
+// followed. When it returns nil everything is on the disk; when it returns an
+// error some files may be put back and others not: repeat it.
+//
+// The order: directories; contents under temporary names; the disks flushed;
+// renames, links and deletions; modes and times of directories; the disks
+// flushed. A cut in between leaves whole files, old or new.
+func PutBack(x *Index, r Reader) error {
+	p := &put{x: x, r: r, disks: map[uint64]string{}, same: bootID() == x.BootID}
+	defer p.close()
+	defer p.discard()
+	for _, step := range []func() error{p.directories, p.files, p.flush, p.name, p.prune, p.finish, p.flush} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put is one put-back under way.
+type put struct {
+	x       *Index
+	r       Reader
+	dir     int    // cached descriptor of dirPath
+	dirPath string // "" when none is cached
+	temps   []temp
+	disks   map[uint64]string // device to a directory on it
+	same    bool              // still the boot of the capture: stat(2) tells what is unchanged
+}
+
+// temp is a file under a temporary name.
+type temp struct {
+	entry *Entry
+	name  string
+}
+
+// beneath opens a directory by a path in which no element may be a link.
+func beneath(path string) (int, error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &how)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// parent returns the open directory of path, and path's last element.
+func (p *put) parent(path string) (int, string, error) {
+	dir, base := filepath.Split(path)
+	if dir != "/" {
+		dir = strings.TrimSuffix(dir, "/")
+	}
+	if p.dirPath == dir {
+		return p.dir, base, nil
+	}
+	p.close()
+	fd, err := beneath(dir)
+	if err != nil {
+		return -1, "", err
+	}
+	p.dir, p.dirPath = fd, dir
+	return fd, base, nil
+}
+
+func (p *put) close() {
+	if p.dirPath != "" {
+		unix.Close(p.dir)
+		p.dirPath = ""
+	}
+}
+
+// discard deletes what was written and not renamed.
+func (p *put) discard() {
+	for _, t := range p.temps {
+		if dir, _, err := p.parent(t.entry.Path); err == nil {
+			unix.Unlinkat(dir, t.name, 0)
+		}
+	}
+}
+
+// directories makes those that are missing.
+func (p *put) directories() error {
+	for i := range p.x.Entries {
+		e := &p.x.Entries[i]
+		if e.Kind != Directory {
+			continue
+		}
+		dir, base, err := p.parent(e.Path)
+		if err != nil {
+			return err
+		}
+		if err := p.directory(dir, base, e); err != nil {
+			return &os.PathError{Op: "make directory", Path: e.Path, Err: err}
+		}
+	}
+	return nil
+}
+
+func (p *put) directory(dir int, base string, e *Entry) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return nil
+	case err == nil && e.Loose:
+		return unix.ENOTDIR
+	case err == nil:
+		if err := unix.Unlinkat(dir, base, 0); err != nil {
+			return err
+		}
+	case !errors.Is(err, unix.ENOENT):
+		return err
+	}
+	if err := unix.Mkdirat(dir, base, 0o700); err != nil {
+		return err
+	}
+	if e.Loose { // nobody else sets its owner and mode
+		return p.attributes(dir, base, e)
+	}
+	return nil
+}
+
+// files writes the contents of every regular file that differs under a
+// temporary name.
+func (p *put) files() error {
+	for i := range p.x.Entries {
+		e := &p.x.Entries[i]
+		if e.Kind != Regular {
+			continue
+		}
+		dir, base, err := p.parent(e.Path)
+		if err != nil {
+			return err
+		}
+		if err := p.device(dir); err != nil {
+			return err
+		}
+		if p.unchanged(dir, base, e) {
+			continue
+		}
+		name, err := p.write(dir, e)
+		if err != nil {
+			return fmt.Errorf("put back %s: %w", e.Path, err)
+		}
+		p.temps = append(p.temps, temp{e, name})
+	}
+	return nil
+}
+
+// unchanged says that the file is the very one that was captured, untouched
+// since. After a reboot stat cannot tell: data may have been lost that the
+// inode's times do not show.
+func (p *put) unchanged(dir int, base string, e *Entry) bool {
+	var st unix.Stat_t
+	if !p.same || e.Hot || p.x.Taken-e.Ctime < int64(settled) {
+		return false
+	}
+	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return false
+	}
+	now := entryOf(e.Path, &st)
+	return now.Kind == Regular && same(&now, e)
+}
+
+// write makes a new file with e's contents and attributes in dir.
+func (p *put) write(dir int, e *Entry) (name string, err error) {
+	name = tempName(e.Path)
+	fd, err := unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EEXIST) {
+		if err = unix.Unlinkat(dir, name, 0); err == nil {
+			fd, err = unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	f := os.NewFile(uintptr(fd), e.Path)
+	defer f.Close()
+	defer func() {
+		if err != nil {
+			unix.Unlinkat(dir, name, 0)
+		}
+	}()
+	if err := unix.Ftruncate(fd, e.Size); err != nil {
+		return "", err
+	}
+	if e.Size > 0 {
+		if p.r == nil {
+			return "", errors.New("its contents are missing")
+		}
+		err := p.r.Each(e.Slot, e.Slot+pageUp(e.Size), func(off int64, b []byte) error {
+			off -= e.Slot
+			if off >= e.Size {
+				return nil
+			}
+			_, err := f.WriteAt(b[:min(int64(len(b)), e.Size-off)], off)
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return name, dress(f, e)
+}
+
+// dress gives an open file its owner, mode, attributes and times, in the
+// order in which they do not undo one another.
+func dress(f *os.File, e *Entry) error {
+	fd := int(f.Fd())
+	if err := unix.Fchown(fd, int(e.UID), int(e.GID)); err != nil {
+		return fmt.Errorf("owner: %w", err)
+	}
+	if err := unix.Fchmod(fd, e.Mode); err != nil {
+		return fmt.Errorf("mode: %w", err)
+	}
+	if err := setXattrs(f, e.Xattrs); err != nil {
+		return err
+	}
+	ts := []unix.Timespec{unix.NsecToTimespec(e.Mtime), unix.NsecToTimespec(e.Mtime)}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), ts, 0); err != nil {
+		return fmt.Errorf("times: %w", err)
+	}
+	return nil
+}
+
+// device remembers the file system of dir, to be flushed.
+func (p *put) device(dir int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return err
+	}
+	if _, ok := p.disks[uint64(st.Dev)]; !ok {
+		p.disks[uint64(st.Dev)] = p.dirPath
+	}
+	return nil
+}
+
+// flush writes every touched file system to its disk (syncfs(2)): one call
+// instead of an fsync for each of perhaps thousands of files.
+func (p *put) flush() error {
+	for _, path := range p.disks {
+		fd, err := beneath(path)
+		if err != nil {
+			return err
+		}
+		err = unix.Syncfs(fd)
+		unix.Close(fd)
+		if err != nil {
+			return &os.PathError{Op: "syncfs", Path: path, Err: err}
+		}
+	}
+	return nil
+}
+
+// name gives everything its name: files are renamed into place, links and
+// FIFOs are made.
+func (p *put) name() error {
+	for _, t := range p.temps {
+		dir, base, err := p.parent(t.entry.Path)
+		if err != nil {
+			return err
+		}
+		if err := p.rename(dir, t.name, base); err != nil {
+			return fmt.Errorf("put back %s: %w", t.entry.Path, err)
+		}
+	}
+	p.temps = nil
+	for i := range p.x.Entries {
+		e := &p.x.Entries[i]
+		if e.Kind != Symlink && e.Kind != Link && e.Kind != FIFO {
+			continue
+		}
+		dir, base, err := p.parent(e.Path)
+		if err != nil {
+			return err
+		}
+		if err := p.device(dir); err != nil {
+			return err
+		}
+		if err := p.special(dir, base, e); err != nil {
+			return fmt.Errorf("put back %s: %w", e.Path, err)
+		}
+	}
+	return nil
+}
+
+// rename moves a temporary name over whatever has the final one.
+func (p *put) rename(dir int, from, to string) error {
+	err := unix.Renameat(dir, from, dir, to)
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
+		if err := removeAll(dir, to); err != nil {
+			return err
+		}
+		err = unix.Renameat(dir, from, dir, to)
+	}
+	return err
+}
+
+// special makes a symbolic link, a further name or a FIFO.
+func (p *put) special(dir int, base string, e *Entry) error {
+	name := tempName(e.Path)
+	unix.Unlinkat(dir, name, 0)
+	switch e.Kind {
+	case Link:
+		to, first := filepath.Split(e.Target)
+		from, err := beneath(filepath.Clean(to))
+		if err != nil {
+			return err
+		}
+		defer unix.Close(from)
+		var a, b unix.Stat_t
+		if unix.Fstatat(from, first, &a, unix.AT_SYMLINK_NOFOLLOW) == nil && unix.Fstatat(dir, base, &b, unix.AT_SYMLINK_NOFOLLOW) == nil && a.Dev == b.Dev && a.Ino == b.Ino {
+			return nil
+		}
+		if err := unix.Linkat(from, first, dir, name, 0); err != nil {
+			return err
+		}
+		return p.rename(dir, name, base)
+	case Symlink:
+		if err := unix.Symlinkat(e.Target, dir, name); err != nil {
+			return err
+		}
+	case FIFO:
+		var st unix.Stat_t
+		if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+			return nil // others may hold it open
+		}
+		if err := unix.Mknodat(dir, name, unix.S_IFIFO|e.Mode&0o777, 0); err != nil {
+			return err
+		}
+		if err := unix.Fchmodat(dir, name, e.Mode, 0); err != nil {
+			return err
+		}
+	}
+	if err := unix.Fchownat(dir, name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	ts := []unix.Timespec{unix.NsecToTimespec(e.Mtime), unix.NsecToTimespec(e.Mtime)}
+	if err := unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	return p.rename(dir, name, base)
+}
+
+// prune deletes the names in the trees that the generation does not have.
+func (p *put) prune() error {
+	known := map[string]bool{}
+	for i := range p.x.Entries {
+		known[p.x.Entries[i].Path] = true
+	}
+	for _, t := range p.x.Trees {
+		if err := p.pruneTree(t, known); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *put) pruneTree(path string, known map[string]bool) error {
+	fd, err := beneath(path)
+	if err != nil {
+		return err
+	}
+	d := os.NewFile(uintptr(fd), path)
+	defer d.Close()
+	list, err := d.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		name := path + "/" + e.Name()
+		switch {
+		case underAny(name, p.x.Except) || holdsAny(name, p.x.Except) && !known[name]:
+		case !known[name]:
+			if err := removeAll(fd, e.Name()); err != nil {
+				return fmt.Errorf("delete %s: %w", name, err)
+			}
+		case e.IsDir():
+			if err := p.pruneTree(name, known); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// holdsAny says that one of paths lies below dir.
+func holdsAny(dir string, paths []string) bool {
+	for _, x := range paths {
+		if under(x, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// removeAll deletes a name in an open directory, with all below it, without
+// following links.
+func removeAll(dir int, base string) error {
+	err := unix.Unlinkat(dir, base, 0)
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	d := os.NewFile(uintptr(fd), base)
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := removeAll(fd, n); err != nil {
+			return err
+		}
+	}
+	return unix.Unlinkat(dir, base, unix.AT_REMOVEDIR)
+}
+
+// finish gives the directories of the trees their owners, modes and times,
+// children before parents.
+func (p *put) finish() error {
+	for i := len(p.x.Entries) - 1; i >= 0; i-- {
+		e := &p.x.Entries[i]
+		if e.Kind != Directory || e.Loose {
+			continue
+		}
+		dir, base, err := p.parent(e.Path)
+		if err != nil {
+			return err
+		}
+		if err := p.device(dir); err != nil {
+			return err
+		}
+		if err := p.attributes(dir, base, e); err != nil {
+			return &fs.PathError{Op: "put back", Path: e.Path, Err: err}
+		}
+	}
+	return nil
+}
+
+// attributes dresses a directory.
+func (p *put) attributes(dir int, base string, e *Entry) error {
+	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	d := os.NewFile(uintptr(fd), e.Path)
+	defer d.Close()
+	return dress(d, e)
+}
