@@ -49,8 +49,7 @@ cross: go ## build for arm64, and for other systems what should build there
 	GOARCH=arm64 go build ./...
 	@scripts/cross.sh
 
-ci: RACE := 1
-ci: export RACE
+ci: export RACE := 1
 ci: fmt-check vet lint cross test ## exactly what CI runs: format, vet, staticcheck, arm64, every test once
 
 dist: build ## dist/: a reproducible tar.gz and a .deb
