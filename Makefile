@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test house fmt fmt-check vet lint cross ci dist clean
+.PHONY: help go build demo test house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -39,6 +39,9 @@ fmt-check: go
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, run make fmt:" $$unformatted >&2; exit 1; fi
 
+tidy-check: go
+	@go mod tidy -diff >/dev/null || { echo "go.mod is not what the source needs, run go mod tidy" >&2; exit 1; }
+
 vet: go
 	go vet ./...
 
@@ -50,7 +53,7 @@ cross: go ## build for arm64, and for other systems what should build there
 	@scripts/cross.sh
 
 ci: export RACE := 1
-ci: fmt-check vet lint cross test ## exactly what CI runs: format, vet, staticcheck, arm64, every test once
+ci: fmt-check tidy-check vet lint cross test ## exactly what CI runs: format, go.mod, vet, staticcheck, arm64, every test once
 
 dist: build ## dist/: a reproducible tar.gz and a .deb
 	@scripts/dist.sh
