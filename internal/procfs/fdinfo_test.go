@@ -8,11 +8,26 @@ import (
 
 const fdinfoCommon = "pos:\t0\nflags:\t02\nmnt_id:\t17\nino:\t1038\n"
 
-func TestParseFdinfo(t *testing.T) {
-	for _, c := range []struct {
-		name, text string
-		set        func(f *Fdinfo)
-	}{
+// A fdinfoCase is what follows the common lines, and what it must set.
+type fdinfoCase struct {
+	name, text string
+	set        func(f *Fdinfo)
+}
+
+func checkFdinfo(t *testing.T, cases []fdinfoCase) {
+	t.Helper()
+	for _, c := range cases {
+		want := Fdinfo{Flags: 2, MntID: 17, Inode: 1038}
+		c.set(&want)
+		got, err := ParseFdinfo([]byte(fdinfoCommon + c.text))
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v\n%s", c.name, err, diff)
+		}
+	}
+}
+
+func TestParseFdinfoEvents(t *testing.T) {
+	checkFdinfo(t, []fdinfoCase{
 		{"plain", "", func(*Fdinfo) {}},
 		{"large", "pos:\t9223372036854775807\nflags:\t012000000\nmnt_id:\t-1\n", func(f *Fdinfo) {
 			f.Pos, f.Flags, f.MntID = 1<<63-1, 0o12000000, -1
@@ -44,6 +59,11 @@ func TestParseFdinfo(t *testing.T) {
 		{"timerfd", "clockid: 1\nticks: 3\nsettime flags: 01\nit_value: (99, 999971603)\nit_interval: (1, 500000000)\n", func(f *Fdinfo) {
 			f.Timer = &TimerFD{ClockID: 1, Ticks: 3, SettimeFlags: 1, ValueNanos: 99_999971603, IntervalNanos: 1_500000000}
 		}},
+	})
+}
+
+func TestParseFdinfoKinds(t *testing.T) {
+	checkFdinfo(t, []fdinfoCase{
 		{"pidfd", "Pid:\t7635\nNSpid:\t7635\t12\n", func(f *Fdinfo) { f.PIDFD = &PIDFD{PID: 7635, NSPID: []int{7635, 12}} }},
 		{"pidfd of a dead one", "Pid:\t-1\nNSpid:\t-1\n", func(f *Fdinfo) { f.PIDFD = &PIDFD{PID: -1, NSPID: []int{-1}} }},
 		{"tty", "tty-index:\t0\n", func(f *Fdinfo) { f.TTYIndex = new(int) }},
@@ -73,14 +93,7 @@ func TestParseFdinfo(t *testing.T) {
 				{ID: 2, Kind: "POSIX", Mode: "ADVISORY", Type: "WRITE", PID: 7635, Major: 0xfe, Inode: 9978665, Start: 5, End: 14},
 			}
 		}},
-	} {
-		want := Fdinfo{Flags: 2, MntID: 17, Inode: 1038}
-		c.set(&want)
-		got, err := ParseFdinfo([]byte(fdinfoCommon + c.text))
-		if diff := cmp.Diff(want, got); err != nil || diff != "" {
-			t.Errorf("%s: %v\n%s", c.name, err, diff)
-		}
-	}
+	})
 }
 
 func TestParseFdinfoRefuses(t *testing.T) {

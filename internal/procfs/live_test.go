@@ -1,6 +1,7 @@
 package procfs
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"slices"
@@ -100,6 +101,29 @@ func liveProcess(r *Reader, pid int, ok func(what string, err error)) {
 	ok("status", err)
 	_, err = r.Maps(pid)
 	ok("maps", err)
+	_, err = r.Smaps(pid)
+	ok("smaps", err)
+	_, err = r.Limits(pid)
+	ok("limits", err)
+	_, err = r.Timers(pid)
+	ok("timers", err)
+	if _, err = r.Mounts(pid); !errors.Is(err, syscall.EINVAL) { // a zombie
+		ok("mountinfo", err)
+	}
+	_, err = r.Unix(pid)
+	ok("unix", err)
+	_, err = r.Auxv(pid)
+	ok("auxv", err)
+	_, err = r.LoginUID(pid)
+	ok("loginuid", err)
+	_, err = r.OOMScoreAdj(pid)
+	ok("oom_score_adj", err)
+	_, err = r.CoredumpFilter(pid)
+	ok("coredump_filter", err)
+	_, err = r.Cmdline(pid)
+	ok("cmdline", err)
+	_, err = r.Environ(pid)
+	ok("environ", err)
 	_, err = r.Exe(pid)
 	ok("exe", err)
 	fds, err := r.FDs(pid)
@@ -123,4 +147,63 @@ func liveTask(r *Reader, pid, tid int, ok func(what string, err error)) {
 	ok("ns", err)
 	_, err = r.Cwd(pid, tid)
 	ok("cwd", err)
+	_, err = r.Root(pid, tid)
+	ok("root", err)
+	_, err = r.Sched(pid, tid)
+	ok("sched", err)
+	_, err = r.Personality(pid, tid)
+	ok("personality", err)
+	_, err = r.TimerSlack(tid)
+	ok("timerslack_ns", err)
+}
+
+// TestLiveMachine parses the files that belong to no process.
+func TestLiveMachine(t *testing.T) {
+	r := NewReader("/proc")
+	_, err1 := r.Locks()
+	_, err2 := r.SharedMemory()
+	_, err3 := r.Semaphores()
+	_, err4 := r.MessageQueues()
+	for i, err := range []error{err1, err2, err3, err4} {
+		if IsGone(err) {
+			t.Logf("this kernel has no %v", err)
+		} else if err != nil {
+			t.Errorf("%d: %v", i+1, err)
+		}
+	}
+}
+
+// TestLiveAgrees compares what the files say with what the system calls say.
+func TestLiveAgrees(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, pid, tid := NewReader("/proc"), os.Getpid(), syscall.Gettid()
+	limits, err := r.Limits(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, got := range limits {
+		var want syscall.Rlimit
+		if err := syscall.Getrlimit(i, &want); err != nil {
+			t.Fatal(err)
+		}
+		// RLIMIT_NOFILE is what Go pretends it to be.
+		if got != (Limit{want.Cur, want.Max}) && i != syscall.RLIMIT_NOFILE {
+			t.Errorf("limit %d: got %v, want %v", i, got, want)
+		}
+	}
+	auxv, err := r.Auxv(pid)
+	const pageSize = 6
+	if v, _ := auxv.Value(pageSize); err != nil || v != uint64(os.Getpagesize()) {
+		t.Errorf("page size %d, %v", v, err)
+	}
+	cmdline, err := r.Cmdline(pid)
+	if err != nil || !slices.Equal(cmdline, os.Args) {
+		t.Errorf("cmdline %q, %v", cmdline, err)
+	}
+	ns, err := r.Namespaces(pid, tid)
+	info, err2 := os.Stat("/proc/self/ns/mnt")
+	if err != nil || err2 != nil || ns.Mnt != info.Sys().(*syscall.Stat_t).Ino {
+		t.Errorf("namespaces %+v, %v, %v", ns, err, err2)
+	}
 }
