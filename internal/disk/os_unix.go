@@ -1,0 +1,47 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+func syncDir(d *os.File) error { return d.Sync() }
+
+// flock locks an open file (flock(2)). The lock belongs to the open file and
+// not to the process.
+func flock(f *os.File, mode LockMode) error {
+	how := syscall.LOCK_EX
+	switch mode {
+	case Shared:
+		how = syscall.LOCK_SH | syscall.LOCK_NB
+	case Exclusive:
+		how = syscall.LOCK_EX | syscall.LOCK_NB
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), how)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return ErrLocked
+		}
+		return err
+	}
+}
+
+func owned(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}
+
+// trusted reports whether a symbolic link was made by this user or by root.
+func trusted(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && (int(st.Uid) == os.Geteuid() || st.Uid == 0)
+}
+
+func shared(fi fs.FileInfo) bool { return fi.Mode().Perm()&0o077 != 0 }

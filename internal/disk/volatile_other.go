@@ -1,0 +1,6 @@
+//go:build !linux
+
+package disk
+
+// volatile cannot tell outside Linux.
+func volatile(string) (bool, error) { return false, nil }

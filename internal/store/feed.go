@@ -1,0 +1,191 @@
+package store
+
+import (
+	"bytes"
+	"runtime"
+	"sync"
+)
+
+const (
+	chunkSize   = 256 << 10 // bytes of pages in one chunk
+	chunkOpsMax = 4096      // operations in one chunk
+	hashersMax  = 4
+)
+
+type verb int
+
+const (
+	opPut verb = iota
+	opZero
+	opBlob
+)
+
+// op is one call of a draft's user, to be done in the background.
+type op struct {
+	verb verb
+	s    *SectionWriter
+	off  int64
+	n    int64  // bytes
+	at   int    // put: where the bytes lie in the chunk
+	name string // blob
+	data []byte // blob
+}
+
+// chunk is a run of operations with the pages that they store.
+type chunk struct {
+	buf   []byte
+	ops   []op
+	ids   [chunkSize / PageSize]identity
+	zero  [chunkSize / PageSize]bool
+	ready chan struct{} // closed when ids and zero are filled in
+}
+
+// feed takes operations from the caller, who must wait for nothing but memory
+// being copied, and does them in order in the background: several goroutines
+// identify pages, one applies them. At most limit chunks are in memory.
+//
+// A feed that failed goes on taking operations and drops them.
+type feed struct {
+	apply func(*chunk) error
+
+	cur   *chunk
+	limit int
+	made  int
+	free  chan *chunk
+	hash  chan *chunk
+	order chan *chunk
+	wait  sync.WaitGroup
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+func newFeed(buffer int64, apply func(*chunk) error) *feed {
+	limit := max(2, int(buffer/chunkSize))
+	f := &feed{
+		apply: apply,
+		limit: limit,
+		free:  make(chan *chunk, limit),
+		hash:  make(chan *chunk, limit),
+		order: make(chan *chunk, limit),
+	}
+	for range min(hashersMax, runtime.GOMAXPROCS(0)) {
+		f.wait.Go(f.identify)
+	}
+	f.wait.Go(f.run)
+	return f
+}
+
+func (f *feed) failed() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// fail makes the feed drop all that is in it and all that comes.
+func (f *feed) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+// chunk returns the chunk that takes the next operation. It blocks while the
+// buffer is full.
+func (f *feed) chunk() *chunk {
+	if f.cur != nil && len(f.cur.ops) >= chunkOpsMax {
+		f.submit()
+	}
+	if f.cur != nil {
+		return f.cur
+	}
+	select {
+	case f.cur = <-f.free:
+	default:
+		if f.made < f.limit {
+			f.made++
+			f.cur = &chunk{buf: make([]byte, 0, chunkSize)}
+		} else {
+			f.cur = <-f.free
+		}
+	}
+	f.cur.ready = make(chan struct{})
+	return f.cur
+}
+
+func (f *feed) submit() {
+	if f.cur == nil {
+		return
+	}
+	f.hash <- f.cur
+	f.order <- f.cur
+	f.cur = nil
+}
+
+// put copies pages in.
+func (f *feed) put(s *SectionWriter, off int64, p []byte) {
+	for len(p) > 0 {
+		c := f.chunk()
+		n := min(len(p), chunkSize-len(c.buf))
+		if last := len(c.ops) - 1; last >= 0 && c.ops[last].verb == opPut && c.ops[last].s == s && c.ops[last].off+c.ops[last].n == off {
+			c.ops[last].n += int64(n)
+		} else {
+			c.ops = append(c.ops, op{verb: opPut, s: s, off: off, n: int64(n), at: len(c.buf)})
+		}
+		c.buf = append(c.buf, p[:n]...)
+		off += int64(n)
+		p = p[n:]
+		if len(c.buf) == chunkSize {
+			f.submit()
+		}
+	}
+}
+
+// do queues an operation without pages.
+func (f *feed) do(o op) {
+	c := f.chunk()
+	c.ops = append(c.ops, o)
+}
+
+// finish waits for all that was queued. The feed must not be used any more.
+func (f *feed) finish() error {
+	f.submit()
+	close(f.hash)
+	close(f.order)
+	f.wait.Wait()
+	return f.failed()
+}
+
+// identify fills in the identities of chunks.
+func (f *feed) identify() {
+	var none [PageSize]byte
+	for c := range f.hash {
+		if f.failed() == nil {
+			for i := range len(c.buf) / PageSize {
+				p := c.buf[i*PageSize : (i+1)*PageSize]
+				c.zero[i] = bytes.Equal(p, none[:])
+				if !c.zero[i] {
+					c.ids[i] = identify(p)
+				}
+			}
+		}
+		close(c.ready)
+	}
+}
+
+// run applies chunks in order.
+func (f *feed) run() {
+	for c := range f.order {
+		<-c.ready
+		if f.failed() == nil {
+			if err := f.apply(c); err != nil {
+				f.fail(err)
+			}
+		}
+		c.buf = c.buf[:0]
+		clear(c.ops)
+		c.ops = c.ops[:0]
+		f.free <- c
+	}
+}

@@ -1,0 +1,165 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/wakepoint/wakepoint/internal/disk"
+)
+
+// Retain keeps the newest generations and removes the others, then the packs
+// to which nothing refers any more. A generation that somebody reads, or that
+// a draft has as its parent, stays until a later call. The workload must be
+// locked. keep is at least 1.
+func (w *Workload) Retain(keep int) (removed []Generation, err error) {
+	if keep < 1 {
+		return nil, fmt.Errorf("retain: cannot keep %d generations", keep)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	gens, err := w.list()
+	if err != nil {
+		return nil, fmt.Errorf("retain: %w", err)
+	}
+	var old []Generation
+	for i, g := range gens {
+		if keep == 0 {
+			old = gens[i:]
+			break
+		}
+		// A generation that cannot be read is not one of those that are kept.
+		if _, err := w.manifest(g); err == nil {
+			keep--
+		}
+	}
+	removed, err = w.remove(old)
+	if err != nil {
+		return removed, fmt.Errorf("retain: %w", err)
+	}
+	return removed, nil
+}
+
+// Forget removes one generation, and the packs to which nothing refers any
+// more; ErrNotFound when there is none, ErrLocked while somebody reads it. The
+// workload must be locked. The number is not used again.
+func (w *Workload) Forget(g Generation) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.manifests.Stat(g.String()); isNotExist(err) {
+		return fmt.Errorf("forget %v: %w", g, ErrNotFound)
+	}
+	removed, err := w.remove([]Generation{g})
+	if err == nil && len(removed) == 0 {
+		err = ErrLocked
+	}
+	if err != nil {
+		return fmt.Errorf("forget %v: %w", g, err)
+	}
+	return nil
+}
+
+// remove removes those of the generations that nobody reads. The order is the
+// promise: the numbers are noted, the manifests removed, their directory
+// fsynced, and only then are packs deleted, so that no manifest that a power
+// cut brings back refers to a pack that is gone. The caller holds w.mu.
+func (w *Workload) remove(gens []Generation) ([]Generation, error) {
+	if err := w.checkWriter(); err != nil {
+		return nil, err
+	}
+	if len(gens) > 0 {
+		top, err := w.list()
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(gens, top[0]) {
+			if err := w.writeState(w.state); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var removed []Generation
+	var locks []io.Closer
+	defer func() {
+		for _, l := range locks {
+			l.Close()
+		}
+	}()
+	for _, g := range gens {
+		l, err := w.manifests.Lock(g.String(), disk.Exclusive)
+		if errors.Is(err, ErrLocked) {
+			continue
+		}
+		if err != nil {
+			return removed, err
+		}
+		locks = append(locks, l)
+		if err := w.manifests.Delete(g.String()); err != nil {
+			return removed, err
+		}
+		removed = append(removed, g)
+	}
+	if len(removed) > 0 {
+		if err := w.manifests.Sync(); err != nil {
+			return removed, err
+		}
+	}
+	return removed, w.sweepPacks()
+}
+
+// sweepPacks deletes the packs to which no manifest refers. What a manifest
+// that cannot be read refers to is unknown, so it keeps every pack that is
+// not newer than it. The draft that is open keeps its own packs by number and
+// those of its parent by the parent's lock.
+func (w *Workload) sweepPacks() error {
+	names, err := w.packs.List()
+	if err != nil {
+		return err
+	}
+	gens, err := w.list()
+	if err != nil {
+		return err
+	}
+	used := map[PackID]bool{}
+	var unknown Generation
+	for _, g := range gens {
+		m, err := w.manifest(g)
+		if err != nil {
+			unknown = max(unknown, g)
+			continue
+		}
+		for _, p := range m.Packs {
+			used[p.Pack] = true
+		}
+	}
+	for _, name := range names {
+		id, ok := parsePackID(name)
+		if !ok || used[id] || id.Generation() <= unknown {
+			continue
+		}
+		if w.draft != nil && id.Generation() == w.draft.gen {
+			continue
+		}
+		if err := w.packs.Delete(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unread returns ErrLocked if somebody reads one of the generations.
+func (w *Workload) unread() error {
+	gens, err := w.list()
+	if err != nil {
+		return err
+	}
+	for _, g := range gens {
+		l, err := w.manifests.Lock(g.String(), disk.Exclusive)
+		if err != nil {
+			return fmt.Errorf("%v: %w", g, err)
+		}
+		l.Close()
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/disk"
+)
+
+// Options says how a store is used. The zero value is right outside tests.
+type Options struct {
+	// FS is what the store lies on; nil is the operating system's.
+	FS disk.FS
+	// Buffer bounds the bytes that a draft holds in memory between Put and the
+	// disk; 0 is 64 MiB.
+	Buffer int64
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+func (o Options) filled() Options {
+	if o.FS == nil {
+		o.FS = disk.OS{}
+	}
+	if o.Buffer <= 0 {
+		o.Buffer = 64 << 20
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+const (
+	storeFile    = "store" // record: "wakepoint store 1"
+	storeText    = "wakepoint store 1"
+	workloadsDir = "workloads"
+)
+
+// Store is a directory of workloads.
+type Store struct {
+	dir string
+	o   Options
+}
+
+// Open opens the store in dir and makes one where dir is missing or empty. It
+// refuses a directory that holds something else (ErrForeign), a store of
+// another version (ErrVersion), and one that another user owns or may enter
+// (disk.ErrNotPrivate). A store on a read-only file system opens for reading.
+func Open(dir string, o Options) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Store{dir: dir, o: o.filled()}
+	if err := claim(s.o.FS, dir, storeFile, func() ([]byte, error) { return []byte(storeText), nil }); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	text, err := readRecord(s.o.FS, filepath.Join(dir, storeFile))
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if string(text) != storeText {
+		return nil, fmt.Errorf("open store %s: %q: %w", dir, text, ErrVersion)
+	}
+	return s, nil
+}
+
+// claim sees to it that dir is a private directory with a record named mark
+// in it. Where dir is missing or empty it makes them; a directory that holds
+// anything else is foreign.
+func claim(d disk.FS, dir, mark string, contents func() ([]byte, error)) error {
+	if err := disk.MkdirAll(d, dir); err != nil {
+		return err
+	}
+	if err := d.Private(dir); err != nil {
+		return err
+	}
+	_, err := d.Lstat(filepath.Join(dir, mark))
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// Two may come here at once; the second finds what the first made.
+	l, err := d.Lock(dir, disk.ExclusiveWait)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	entries, err := d.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == mark {
+			return nil
+		}
+		if !disk.IsTemp(e.Name()) {
+			return fmt.Errorf("holds %s: %w", e.Name(), ErrForeign)
+		}
+	}
+	text, err := contents()
+	if err != nil {
+		return err
+	}
+	return writeRecord(d, filepath.Join(dir, mark), text)
+}
+
+// Dir returns where the store lies.
+func (s *Store) Dir() string { return s.dir }
+
+// Volatile reports whether the store lies in memory (tmpfs), so that it will
+// not outlive a boot. It is false when that cannot be found out.
+func (s *Store) Volatile() bool {
+	v, err := s.o.FS.Volatile(s.dir)
+	return err == nil && v
+}
+
+// Names returns the names of the workloads, sorted.
+func (s *Store) Names() ([]string, error) {
+	entries, err := s.o.FS.ReadDir(filepath.Join(s.dir, workloadsDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list workloads: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if CheckName(e.Name()) != nil {
+			continue
+		}
+		if s.has(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, workloadsDir, name) }
+
+// has reports whether there is a workload. One whose making or removal was
+// cut short is none.
+func (s *Store) has(name string) bool {
+	_, err := s.o.FS.Lstat(filepath.Join(s.path(name), workloadFile))
+	return err == nil
+}
+
+// Create makes a workload; ErrExist when the name is taken.
+func (s *Store) Create(name string) (*Workload, error) {
+	if err := CheckName(name); err != nil {
+		return nil, fmt.Errorf("create workload: %w", err)
+	}
+	if err := disk.MkdirAll(s.o.FS, filepath.Join(s.dir, workloadsDir)); err != nil {
+		return nil, fmt.Errorf("create workload %s: %w", name, err)
+	}
+	l, err := s.o.FS.Lock(s.dir, disk.ExclusiveWait)
+	if err != nil {
+		return nil, fmt.Errorf("create workload %s: %w", name, err)
+	}
+	defer l.Close()
+	if s.has(name) {
+		return nil, fmt.Errorf("create workload %s: %w", name, ErrExist)
+	}
+	// What a removal that was cut short left behind is not a workload any more.
+	if err := disk.RemoveAll(s.o.FS, s.path(name)); err != nil {
+		return nil, fmt.Errorf("create workload %s: %w", name, err)
+	}
+	return openWorkload(s.path(name), s.o)
+}
+
+// Workload opens a workload; ErrNotFound when there is none of the name.
+func (s *Store) Workload(name string) (*Workload, error) {
+	if err := CheckName(name); err != nil {
+		return nil, fmt.Errorf("workload: %w", err)
+	}
+	if !s.has(name) {
+		return nil, fmt.Errorf("workload %s: %w", name, ErrNotFound)
+	}
+	return openWorkload(s.path(name), s.o)
+}
+
+// Remove removes a workload with all its generations and everything else in
+// its directory. It is ErrLocked while somebody writes to the workload or
+// reads one of its generations. A removal that is cut short is finished by
+// the next Create of the name.
+func (s *Store) Remove(name string) error {
+	w, err := s.Workload(name)
+	if err != nil {
+		return fmt.Errorf("remove: %w", err)
+	}
+	l, err := s.o.FS.Lock(s.dir, disk.ExclusiveWait)
+	if err != nil {
+		return fmt.Errorf("remove workload %s: %w", name, err)
+	}
+	defer l.Close()
+	own, err := w.acquire()
+	if err != nil {
+		return fmt.Errorf("remove workload %s: %w", name, err)
+	}
+	defer own.Close()
+	if err := w.unread(); err != nil {
+		return fmt.Errorf("remove workload %s: %w", name, err)
+	}
+	// Without this file there is no workload, durably; only then does the rest
+	// go, so that no cut leaves a workload with holes in it.
+	if err := s.o.FS.Remove(filepath.Join(w.dir, workloadFile)); err != nil {
+		return fmt.Errorf("remove workload %s: %w", name, err)
+	}
+	if err := s.o.FS.SyncDir(w.dir); err != nil {
+		return fmt.Errorf("remove workload %s: %w", name, err)
+	}
+	if err := disk.RemoveAll(s.o.FS, w.dir); err != nil {
+		return fmt.Errorf("remove workload %s: %w", name, err)
+	}
+	return s.o.FS.SyncDir(filepath.Dir(w.dir))
+}

@@ -1,0 +1,334 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/object"
+)
+
+const (
+	workloadFile = "workload" // record: CBOR of workloadHead
+	lockFile     = "lock"
+	stateFile    = "state" // record: CBOR of state
+	recordsDir   = "records"
+	packsDir     = "packs"
+	manifestsDir = "manifests"
+)
+
+// workloadHead says what a directory is.
+type workloadHead struct {
+	Version int    `cbor:"version"`
+	ID      []byte `cbor:"id"`
+}
+
+// state is what must outlive all generations.
+type state struct {
+	Epoch uint64 `cbor:"epoch"` // of the newest writer
+	Tried uint64 `cbor:"tried"` // no higher generation number was ever used
+}
+
+// Workload is one workload's directory. Its methods may be called from any
+// goroutine.
+type Workload struct {
+	dir       string
+	o         Options
+	fs        disk.FS
+	id        workloadID
+	packs     *object.Dir
+	manifests *object.Dir
+
+	mu    sync.Mutex // guards what follows; never held during I/O of a draft's pages
+	own   io.Closer  // the lock, nil when not held
+	state state
+	draft *Draft // the one that is open
+}
+
+// OpenWorkload opens dir as a workload that belongs to no store, and makes one
+// where dir is missing or empty. It refuses what Open refuses.
+func OpenWorkload(dir string) (*Workload, error) { return openWorkload(dir, Options{}.filled()) }
+
+func openWorkload(dir string, o Options) (*Workload, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open workload: %w", err)
+	}
+	err = claim(o.FS, dir, workloadFile, func() ([]byte, error) {
+		var id workloadID
+		_, _ = rand.Read(id[:]) // never fails
+		return encodeCBOR(workloadHead{Version: 1, ID: id[:]})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open workload %s: %w", dir, err)
+	}
+	b, err := readRecord(o.FS, filepath.Join(dir, workloadFile))
+	if err != nil {
+		return nil, fmt.Errorf("open workload: %w", err)
+	}
+	var head workloadHead
+	if err := decodeCBOR(b, &head); err != nil || head.Version != 1 || len(head.ID) != len(workloadID{}) {
+		return nil, fmt.Errorf("open workload %s: %w", dir, ErrVersion)
+	}
+	return &Workload{
+		dir:       dir,
+		o:         o,
+		fs:        o.FS,
+		id:        workloadID(head.ID),
+		packs:     object.Open(o.FS, filepath.Join(dir, packsDir)),
+		manifests: object.Open(o.FS, filepath.Join(dir, manifestsDir)),
+	}, nil
+}
+
+// Dir returns the workload's directory.
+func (w *Workload) Dir() string { return w.dir }
+
+// Lock makes this Workload the writer until the Closer is closed; ErrLocked
+// when there is one already. It begins a new epoch durably, and removes what
+// writers before it left unfinished.
+func (w *Workload) Lock() (io.Closer, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.own != nil {
+		return nil, fmt.Errorf("lock workload %s: %w", w.dir, ErrLocked)
+	}
+	own, err := w.acquire()
+	if err != nil {
+		return nil, fmt.Errorf("lock workload %s: %w", w.dir, err)
+	}
+	if err := w.takeOver(); err != nil {
+		own.Close()
+		return nil, fmt.Errorf("lock workload %s: %w", w.dir, err)
+	}
+	w.own = own
+	return &writerLock{w: w}, nil
+}
+
+// writerLock is the caller's end of Workload.own.
+type writerLock struct {
+	w    *Workload
+	once sync.Once
+}
+
+func (l *writerLock) Close() error {
+	err := error(fs.ErrClosed)
+	l.once.Do(func() {
+		l.w.mu.Lock()
+		defer l.w.mu.Unlock()
+		err = l.w.own.Close()
+		l.w.own = nil
+	})
+	return err
+}
+
+// acquire takes the lock file.
+func (w *Workload) acquire() (io.Closer, error) {
+	file := filepath.Join(w.dir, lockFile)
+	if _, err := w.fs.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		f, err := w.fs.Create(file)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	return w.fs.Lock(file, disk.Exclusive)
+}
+
+// takeOver begins an epoch. The caller holds the lock file.
+func (w *Workload) takeOver() error {
+	// Whoever made these directories may have died before fsyncing their names.
+	for _, dir := range []string{filepath.Dir(w.dir), w.dir} {
+		if err := w.fs.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	for _, d := range []*object.Dir{w.packs, w.manifests} {
+		if err := d.Make(); err != nil {
+			return err
+		}
+	}
+	s, err := w.readState()
+	if err != nil {
+		return err
+	}
+	s.Epoch++
+	// The numbers that were tried are durable before the traces of them go.
+	if err := w.writeState(s); err != nil {
+		return err
+	}
+	for _, d := range []*object.Dir{w.packs, w.manifests} {
+		if err := d.Sweep(); err != nil {
+			return err
+		}
+	}
+	return w.sweepRecords()
+}
+
+func (w *Workload) sweepRecords() error {
+	return w.withRecords(func(dir string) error { return object.Open(w.fs, dir).Sweep() })
+}
+
+// readState reads the state and brings it up to date with what lies in the
+// directory. A damaged state is made again from that alone.
+func (w *Workload) readState() (state, error) {
+	var s state
+	b, err := readRecord(w.fs, filepath.Join(w.dir, stateFile))
+	switch {
+	case err == nil:
+		if err := decodeCBOR(b, &s); err != nil {
+			s = state{}
+		}
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrDamaged):
+	default:
+		return state{}, err
+	}
+	tried, err := w.highest()
+	if err != nil {
+		return state{}, err
+	}
+	s.Tried = max(s.Tried, uint64(tried))
+	if s.Epoch == 0 {
+		// Epochs order the writers, so they go on from the newest one seen.
+		gens, err := w.list()
+		if err != nil {
+			return state{}, err
+		}
+		for _, g := range gens {
+			if m, err := w.manifest(g); err == nil {
+				s.Epoch = max(s.Epoch, m.Epoch)
+			}
+		}
+	}
+	return s, nil
+}
+
+// highest returns the highest generation number of which there is a trace:
+// a manifest, a pack, or what an unfinished commit left of one.
+func (w *Workload) highest() (Generation, error) {
+	var top Generation
+	for _, d := range []*object.Dir{w.packs, w.manifests} {
+		done, err := d.List()
+		if err != nil {
+			return 0, err
+		}
+		undone, err := d.Leftovers()
+		if err != nil {
+			return 0, err
+		}
+		for _, name := range slices.Concat(done, undone) {
+			if id, ok := parsePackID(name); ok {
+				top = max(top, id.Generation())
+			} else if g, err := ParseGeneration(name); err == nil {
+				top = max(top, g)
+			}
+		}
+	}
+	return top, nil
+}
+
+// writeState makes s the state durably, and then in memory.
+func (w *Workload) writeState(s state) error {
+	b, err := encodeCBOR(s)
+	if err != nil {
+		return err
+	}
+	if err := writeRecord(w.fs, filepath.Join(w.dir, stateFile), b); err != nil {
+		return err
+	}
+	w.state = s
+	return nil
+}
+
+// checkWriter returns an error unless this Workload may write. The caller
+// holds w.mu.
+func (w *Workload) checkWriter() error {
+	if w.own == nil {
+		return ErrNotLocked
+	}
+	return nil
+}
+
+// list returns the numbers of all manifests, newest first.
+func (w *Workload) list() ([]Generation, error) {
+	names, err := w.manifests.List()
+	if err != nil {
+		return nil, err
+	}
+	var gens []Generation
+	for _, name := range names {
+		if g, err := ParseGeneration(name); err == nil && g.String() == name {
+			gens = append(gens, g)
+		}
+	}
+	slices.SortFunc(gens, func(a, b Generation) int { return -cmpGeneration(a, b) })
+	return gens, nil
+}
+
+func cmpGeneration(a, b Generation) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// manifest reads a manifest: ErrNotFound, ErrDamaged or ErrVersion.
+func (w *Workload) manifest(g Generation) (*manifest, error) {
+	b, err := w.manifests.Get(g.String(), envelopeMax)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%v: %w", g, ErrNotFound)
+	}
+	file := manifestsDir + "/" + g.String()
+	if err != nil {
+		return nil, lost(file, 0, err)
+	}
+	m, err := decodeManifest(b, w.id, g)
+	if errors.Is(err, ErrVersion) {
+		return nil, fmt.Errorf("%v: %w", g, err)
+	}
+	if err != nil {
+		return nil, &DamageError{Pack: file, What: "manifest: " + err.Error()}
+	}
+	return m, nil
+}
+
+// Generations returns the committed generations, newest first, and names
+// those whose manifest cannot be read. It reads manifests only.
+func (w *Workload) Generations() ([]Info, []Damage, error) {
+	gens, err := w.list()
+	if err != nil {
+		return nil, nil, fmt.Errorf("list generations: %w", err)
+	}
+	var infos []Info
+	var damages []Damage
+	for _, g := range gens {
+		m, err := w.manifest(g)
+		switch {
+		case err == nil:
+			infos = append(infos, m.info())
+		case errors.Is(err, ErrNotFound): // went away meanwhile
+		default:
+			damages = append(damages, damageOf(err, manifestsDir+"/"+g.String(), g))
+		}
+	}
+	return infos, damages, nil
+}
+
+// damageOf names the generations that an error touches.
+func damageOf(err error, file string, gens ...Generation) Damage {
+	var de *DamageError
+	if errors.As(err, &de) {
+		return Damage{DamageError: *de, Generations: gens}
+	}
+	return Damage{DamageError: DamageError{Pack: file, What: "cannot be read", Err: err}, Generations: gens}
+}
