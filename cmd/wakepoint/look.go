@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/keeper"
+)
+
+func (a *app) psCommand() *cobra.Command {
+	return a.formatFlag(a.command(&cobra.Command{
+		Use:   "ps",
+		Short: "List the workloads",
+		Long: `List the workloads: state, the PID of the command and of its keeper as the host
+sees them, the newest committed generation, and what a crash now would cost.`,
+		Args: takes(0, 0),
+	}, nil, func(ctx context.Context, args []string) error {
+		site, err := a.site()
+		if err != nil {
+			return err
+		}
+		list, err := keeper.List(ctx, site)
+		if err != nil {
+			return err
+		}
+		rows := make([]api.Row, 0, len(list))
+		for _, w := range list {
+			rows = append(rows, w.Row)
+		}
+		return a.printRows(rows)
+	}))
+}
+
+func (a *app) printRows(rows []api.Row) error {
+	if a.format == "json" {
+		return a.printJSON(rows)
+	}
+	var table [][]string
+	for _, r := range rows {
+		table = append(table, []string{
+			r.Name, string(r.State), numberText(r.PID), numberText(r.KeeperPID),
+			dash(r.Generation), secondsText(r.EverySeconds), secondsText(r.LostWorkSeconds),
+		})
+	}
+	return a.printTable([]string{"NAME", "STATE", "PID", "KEEPER", "GENERATION", "EVERY", "LOST WORK"}, table)
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return a.formatFlag(a.command(&cobra.Command{
+		Use:               "status NAME",
+		Short:             "Show all that is known of one workload",
+		Args:              takes(1, 1),
+		ValidArgsFunction: a.completeNames,
+	}, []int{4}, func(ctx context.Context, args []string) error {
+		site, err := a.site()
+		if err != nil {
+			return err
+		}
+		s, err := keeper.StatusOf(ctx, site, args[0])
+		if err != nil {
+			return a.named(args[0], err, func() []string { return a.names(ctx) })
+		}
+		if a.format == "json" {
+			return a.printJSON(s)
+		}
+		return a.printFields(statusFields(s))
+	}))
+}
+
+// statusFields is a status for a person.
+func statusFields(s api.Status) [][2]string {
+	fields := [][2]string{
+		{"name", s.Name}, {"state", string(s.State)}, {"command", strings.Join(s.Command, " ")}, {"directory", s.Dir},
+		{"pid", numberText(s.PID)}, {"keeper", numberText(s.KeeperPID)}, {"generation", dash(s.Generation)},
+		{"created", timeText(s.CreatedAt)},
+	}
+	add := func(name, format string, args ...any) {
+		fields = append(fields, [2]string{name, fmt.Sprintf(format, args...)})
+	}
+	if s.StartedAt != nil {
+		add("running since", "%s", timeText(*s.StartedAt))
+	}
+	add("restored from", "%s", s.RestoredFrom)
+	add("policy", "%s", policyText(s.Policy))
+	if s.LastCheckpointAt != nil {
+		add("last checkpoint", "%s, took %s, paused for %s", timeText(*s.LastCheckpointAt),
+			secondsText(s.LastCheckpointSeconds), secondsText(s.LastPauseSeconds))
+	}
+	if s.State == api.Running {
+		add("a crash now costs", "%s", secondsText(s.LostWorkSeconds))
+	}
+	if s.LastError != nil {
+		add("failing checkpoints", "%d; the last: %s", s.Failures, s.LastError.Message)
+		add("hint", "%s", s.LastError.Hint)
+	}
+	if s.Ended {
+		add("ended", "exit code %d %s", s.ExitCode, s.ExitSignal)
+	}
+	if s.Incident != nil {
+		add("incident", "since %s, %d tries", timeText(s.Incident.CrashedAt), s.Incident.Tries)
+	}
+	if s.Recovery != nil {
+		add("last recovery", "%s, %s", timeText(s.Recovery.At), s.Recovery.Words)
+	}
+	for _, n := range s.Notes {
+		add("note", "%s", n)
+	}
+	add("output", "%s", s.Output)
+	return fields
+}
+
+// policyText is a policy in the words of the flags.
+func policyText(p api.Policy) string {
+	words := []string{"--every " + strings.ReplaceAll(secondsText(p.EverySeconds), " ", "")}
+	for _, d := range p.Data {
+		words = append(words, "--data "+d)
+	}
+	for _, w := range [][2]string{{"files", p.Files}, {"on-crash", p.OnCrash}, {"on-exit", p.OnExit}, {"give-up", p.GiveUp}} {
+		if w[1] != "" {
+			words = append(words, "--"+w[0]+" "+w[1])
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func (a *app) logCommand() *cobra.Command {
+	return a.formatFlag(a.command(&cobra.Command{
+		Use:   "log NAME",
+		Short: "List the generations of a workload, newest first",
+		Long: `List the generations of a workload that can be restored, newest first: when each
+was committed, how long the program stood still for it, how much it wrote and
+how much it holds. Generations that are damaged are named on standard error.`,
+		Args:              takes(1, 1),
+		ValidArgsFunction: a.completeNames,
+	}, []int{4}, func(ctx context.Context, args []string) error {
+		site, err := a.site()
+		if err != nil {
+			return err
+		}
+		rows, damaged, err := keeper.Log(ctx, site, args[0])
+		if err != nil {
+			return a.named(args[0], err, func() []string { return a.names(ctx) })
+		}
+		for _, d := range damaged {
+			a.say("log %s: %s", args[0], d)
+		}
+		return a.printGenerations(rows)
+	}))
+}
+
+func (a *app) printGenerations(rows []api.GenerationRow) error {
+	if a.format == "json" {
+		return a.printJSON(append([]api.GenerationRow{}, rows...))
+	}
+	var table [][]string
+	for _, r := range rows {
+		table = append(table, []string{
+			r.Generation, timeText(r.CommittedAt), secondsText(r.PauseSeconds), bytesText(r.NewBytes),
+			bytesText(r.TotalBytes), dash(r.Parent), dash(r.Verdict), r.Tag,
+		})
+	}
+	return a.printTable([]string{"GENERATION", "COMMITTED", "PAUSE", "NEW", "TOTAL", "PARENT", "VERDICT", "TAG"}, table)
+}

@@ -1,0 +1,26 @@
+// Command wakepoint checkpoints running programs and brings them back. The
+// same program is a workload's keeper, the keeper's guard and the init of its
+// process tree.
+package main
+
+import (
+	"os"
+
+	"github.com/wakepoint/wakepoint/internal/engine"
+)
+
+func main() {
+	engine.InitMain() // returns unless this process is the init of a tree
+	os.Exit(execute(os.Args[1:]))
+}
+
+// execute runs one command line and returns its exit code.
+func execute(args []string) int {
+	a := newApp(os.Stdin, os.Stdout, os.Stderr, os.Environ())
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	return a.report(root.Execute())
+}

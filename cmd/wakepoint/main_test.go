@@ -1,0 +1,119 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wakepoint/wakepoint/internal/engine"
+)
+
+// TestMain lets this program be the tests, the wakepoint of the scripts, and
+// the init of a tree, by the name it was started with.
+func TestMain(m *testing.M) {
+	engine.InitMain()
+	testscript.Main(m, map[string]func(){"wakepoint": main})
+}
+
+// TestScript runs testdata/script: every behaviour that a person can see.
+//
+// Conditions: [root], [setpriv], and those of testscript.
+// Commands besides those of testscript:
+//
+//	code N CMD...        runs a program and compares its exit code
+//	zombie VAR           makes a zombie; its PID is in $VAR
+//	kthread VAR          the PID of a kernel thread is in $VAR
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("WAKEPOINT_STORE", e.WorkDir+"/store")
+			e.Setenv("WAKEPOINT_KEY", e.WorkDir+"/key")
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "root":
+				return os.Getuid() == 0, nil
+			case "setpriv":
+				_, err := exec.LookPath("setpriv")
+				return err == nil, nil
+			}
+			return false, os.ErrInvalid
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
+		},
+	})
+}
+
+// scriptCode runs a program, which may fail, and compares its exit code.
+func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N CMD...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := "0"
+	if exit, ok := err.(*exec.ExitError); ok {
+		code = strconv.Itoa(exit.ExitCode())
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if code != args[0] {
+		ts.Fatalf("exit code %s, want %s", code, args[0])
+	}
+}
+
+func scriptZombie(ts *testscript.TestScript, _ bool, args []string) {
+	cmd := exec.Command("true")
+	ts.Check(cmd.Start())
+	ts.Defer(func() { cmd.Wait() })
+	for {
+		p, err := readProcess(cmd.Process.Pid)
+		ts.Check(err)
+		if p.state == 'Z' {
+			break
+		}
+	}
+	ts.Setenv(args[0], strconv.Itoa(cmd.Process.Pid))
+}
+
+func scriptKernelThread(ts *testscript.TestScript, _ bool, args []string) {
+	entries, err := os.ReadDir("/proc")
+	ts.Check(err)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if p, err := readProcess(pid); err == nil && p.flags&kernelThread != 0 {
+			ts.Setenv(args[0], e.Name())
+			return
+		}
+	}
+	ts.Logf("no kernel thread is to be seen here, as in a container")
+	ts.Setenv(args[0], "")
+}
+
+// TestHelp: every command that people see says what it does and its exit codes.
+func TestHelp(t *testing.T) {
+	root := newApp(os.Stdin, os.Stdout, os.Stderr, nil).root()
+	for _, c := range root.Commands() {
+		if c.Hidden {
+			continue
+		}
+		if !strings.Contains(c.Long, "Exit codes:\n\n    0      done\n") {
+			t.Errorf("%s: no exit codes in %q", c.Name(), c.Long)
+		}
+		for line := range strings.Lines(c.Long) {
+			if len([]rune(line)) > 81 {
+				t.Errorf("%s: a line of the help is too long: %s", c.Name(), line)
+			}
+		}
+	}
+}
