@@ -34,9 +34,9 @@ func (a *app) setCommand() *cobra.Command {
 	var p policyFlags
 	var cmd *cobra.Command
 	cmd = a.onWorkload(&cobra.Command{
-		Use:     "set NAME --every 5s ...",
-		Short:   "Change a workload's policy",
-		Long:    `Change a workload's policy. What is not named stays as it is; --data replaces
+		Use:   "set NAME --every 5s ...",
+		Short: "Change a workload's policy",
+		Long: `Change a workload's policy. What is not named stays as it is; --data replaces
 all directories.`,
 		Example: "  wakepoint set web --every 5s --on-crash fresh",
 	}, nil, func(ctx context.Context, s keeper.Site, name string, _ []string) error {
@@ -66,7 +66,7 @@ func (a *app) checkpointCommand() *cobra.Command {
 	cmd := a.onWorkload(&cobra.Command{
 		Use:   "checkpoint NAME [--tag T]",
 		Short: "Take a generation now",
-		Long:  `Take a generation now. Its number (g412) is printed when it is committed, that
+		Long: `Take a generation now. Its number (g412) is printed when it is committed, that
 is, when it survives a power cut.`,
 	}, []int{6, 11}, func(ctx context.Context, s keeper.Site, name string, _ []string) error {
 		row, err := keeper.Checkpoint(ctx, s, name, tag)
@@ -118,7 +118,7 @@ func (a *app) startCommand() *cobra.Command {
 	return a.onWorkload(&cobra.Command{
 		Use:   "start NAME",
 		Short: "Let a stopped workload go on",
-		Long:  `Let a workload go on that was stopped, where it was. One that ended by itself is
+		Long: `Let a workload go on that was stopped, where it was. One that ended by itself is
 started afresh.`,
 	}, []int{7, 9, 11}, func(ctx context.Context, s keeper.Site, name string, _ []string) error {
 		if err := needRights(); err != nil {
@@ -146,9 +146,9 @@ func (a *app) signalCommand() *cobra.Command {
 	return a.onWorkload(&cobra.Command{
 		Use:   "signal NAME SIG",
 		Short: "Send a signal to a workload's first process",
-		Long:  `Send a signal to a workload's first process. SIG is a name (TERM, SIGTERM) or a
+		Long: `Send a signal to a workload's first process. SIG is a name (TERM, SIGTERM) or a
 number.`,
-		Args:  takes(2, 2),
+		Args: takes(2, 2),
 	}, nil, func(ctx context.Context, s keeper.Site, name string, args []string) error {
 		sig, err := parseSignal(args[0])
 		if err != nil {

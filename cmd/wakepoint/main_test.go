@@ -21,12 +21,18 @@ func TestMain(m *testing.M) {
 
 // TestScript runs testdata/script: every behaviour that a person can see.
 //
-// Conditions: [root], [setpriv], and those of testscript.
+// Conditions: [root], [setpriv], [live] (programs can be saved), and those of testscript.
 // Commands besides those of testscript:
 //
 //	code N CMD...        runs a program and compares its exit code
 //	zombie VAR           makes a zombie; its PID is in $VAR
 //	kthread VAR          the PID of a kernel thread is in $VAR
+//	background VAR CMD   starts a program of its own; its PID is in $VAR
+//	alive PID            there is a process of this number
+//	cut NAME             kills everything of a workload, keeper and guard too
+//	waitfor NAME STATE   waits for a workload's state
+//	grows NAME FILE      waits until it has printed more than FILE holds
+//	steady FILE          the numbers in FILE count up, but for restores
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -34,12 +40,15 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("WAKEPOINT_STORE", e.WorkDir+"/store")
 			e.Setenv("WAKEPOINT_KEY", e.WorkDir+"/key")
+			e.Defer(func() { removeAll(e.WorkDir) })
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "root":
 				return os.Getuid() == 0, nil
+			case "live":
+				return live(), nil
 			case "setpriv":
 				_, err := exec.LookPath("setpriv")
 				return err == nil, nil
@@ -48,6 +57,8 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
+			"background": scriptBackground, "alive": scriptAlive, "cut": scriptCut,
+			"waitfor": scriptWaitFor, "grows": scriptGrows, "steady": scriptSteady,
 		},
 	})
 }
