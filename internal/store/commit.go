@@ -82,6 +82,21 @@ func (d *Draft) prepare(c CommitInfo) (*manifest, error) {
 			return nil, fmt.Errorf("section %q: %w", name, err)
 		}
 	}
+	m := d.manifest(c)
+	d.index(m)
+	moved, err := d.evacuate(m)
+	if moved {
+		d.index(m)
+	}
+	if err == nil {
+		err = m.check()
+	}
+	return m, err
+}
+
+// manifest begins the manifest.
+func (d *Draft) manifest(c CommitInfo) *manifest {
+	slices.SortFunc(d.blobs, func(a, b blobRef) int { return cmp.Compare(a.Name, b.Name) })
 	m := &manifest{
 		Workload:   d.w.id[:],
 		Generation: uint64(d.gen),
@@ -94,20 +109,18 @@ func (d *Draft) prepare(c CommitInfo) (*manifest, error) {
 	if d.parent != nil {
 		m.Parent = d.parent.m.Generation
 	}
-	slices.SortFunc(m.Blobs, func(a, b blobRef) int { return cmp.Compare(a.Name, b.Name) })
-	for _, name := range names {
+	return m
+}
+
+// index fills in the sections of a manifest and the packs that it refers to.
+func (d *Draft) index(m *manifest) {
+	m.NewBytes, m.TotalBytes = d.out.bytes, 0
+	m.Sections, m.Packs = nil, nil
+	live := map[PackID]int64{}
+	for _, name := range slices.Sorted(maps.Keys(d.sections)) {
 		s := d.sections[name].tree.section(name)
 		m.Sections = append(m.Sections, s)
 		m.TotalBytes += s.Pages * PageSize
-	}
-	m.NewBytes = d.out.bytes
-	return m, d.count(m)
-}
-
-// count fills in the packs that a manifest refers to.
-func (d *Draft) count(m *manifest) error {
-	live := map[PackID]int64{}
-	for _, s := range m.Sections {
 		for _, l := range s.Live {
 			live[l.Pack] += l.Live
 		}
@@ -126,14 +139,11 @@ func (d *Draft) count(m *manifest) error {
 	for i, p := range d.out.packs {
 		size[packID(d.gen, i)] = p.size
 	}
-	m.Packs = nil
 	for _, id := range slices.Sorted(maps.Keys(live)) {
-		if live[id] == 0 {
-			continue
+		if live[id] != 0 {
+			m.Packs = append(m.Packs, packUse{Pack: id, Size: size[id], Live: live[id]})
 		}
-		m.Packs = append(m.Packs, packUse{Pack: id, Size: size[id], Live: live[id]})
 	}
-	return m.check()
 }
 
 // publish is the commit. The order is the promise:
@@ -196,23 +206,23 @@ func (d *Draft) checkEpoch() error {
 
 // discard removes what the draft left on disk, unless its manifest is there:
 // then the generation may exist and keeps what it refers to. That the number
-// was tried is made durable before the traces of it go.
+// was tried is made durable before the traces of it go; where that fails (the
+// disk may be full of them) it is tried again afterwards.
 func (d *Draft) discard() error {
-	if len(d.out.packs) == 0 && !d.visible() {
-		return nil
-	}
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	if err := d.w.checkWriter(); err != nil {
 		return err
 	}
-	if err := d.w.writeState(d.w.state); err != nil {
-		return fmt.Errorf("note the number: %w", err)
+	noted := d.w.writeState(d.w.state)
+	var err error
+	if !d.visible() {
+		err = d.out.abort()
 	}
-	if d.visible() {
-		return nil
+	if noted != nil {
+		noted = d.w.writeState(d.w.state)
 	}
-	return d.out.abort()
+	return errors.Join(noted, err)
 }
 
 // visible reports whether the manifest may have its name.

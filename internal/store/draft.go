@@ -61,7 +61,7 @@ func (w *Workload) Begin(parent Generation) (*Draft, error) {
 		epoch:    w.state.Epoch,
 		sections: map[string]*SectionWriter{},
 		named:    map[string]bool{},
-		out:      &packWriter{dir: w.packs, id: w.id, gen: gen},
+		out:      &packWriter{dir: w.packs, id: w.id, gen: gen, max: w.o.limits.packSize},
 		src:      &nodes{},
 	}
 	if parent != 0 {
@@ -108,7 +108,7 @@ func (d *Draft) Section(name string, inherit bool) (*SectionWriter, error) {
 	if inherit && old == nil {
 		return nil, fmt.Errorf("section %q: nothing to inherit: %w", name, ErrNotFound)
 	}
-	s := &SectionWriter{d: d, name: name, tree: newTree(d.src, d.out, old, inherit)}
+	s := &SectionWriter{d: d, name: name, tree: newTree(d, old, inherit)}
 	d.sections[name] = s
 	return s, nil
 }

@@ -9,10 +9,8 @@ import (
 	"github.com/wakepoint/wakepoint/internal/object"
 )
 
-const (
-	packSizeMax = 64 << 20 // a pack that reaches this is followed by another one
-	packBuffer  = 1 << 20  // bytes of one write
-)
+// packBuffer is the size of one write.
+const packBuffer = 1 << 20
 
 // packWriter appends frames to the packs of one generation. One goroutine at
 // a time may use it. After an error nothing that it wrote may be referred to.
@@ -20,6 +18,7 @@ type packWriter struct {
 	dir *object.Dir
 	id  workloadID
 	gen Generation
+	max int64 // limits.packSize
 
 	packs []*newPack
 	buf   []byte // not yet written to the last pack
@@ -34,7 +33,7 @@ type newPack struct {
 
 // append appends one frame and returns where it lies.
 func (p *packWriter) append(kind byte, payload []byte) (place, error) {
-	if len(p.packs) == 0 || p.last().size >= packSizeMax {
+	if len(p.packs) == 0 || p.last().size >= p.max {
 		if err := p.roll(); err != nil {
 			return place{}, err
 		}

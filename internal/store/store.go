@@ -19,7 +19,22 @@ type Options struct {
 	Buffer int64
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+
+	limits limits // the zero value is defaultLimits
 }
+
+// limits are sizes that tests make small.
+type limits struct {
+	packSize  int64 // a pack that reaches this is followed by another one
+	treeNodes int   // nodes (about 0.6 KB) that a tree holds in memory before it writes and forgets them
+
+	// When a commit moves what is alive out of packs, see evacuate.go.
+	dead  int64 // dead bytes that are never worth it
+	moved int64 // live bytes moved by one commit, at most
+	packs int   // packs of one generation that are too many
+}
+
+var defaultLimits = limits{packSize: 64 << 20, treeNodes: 8192, dead: 64 << 20, moved: 32 << 20, packs: 256}
 
 func (o Options) filled() Options {
 	if o.FS == nil {
@@ -30,6 +45,9 @@ func (o Options) filled() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.limits == (limits{}) {
+		o.limits = defaultLimits
 	}
 	return o
 }

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
 )
@@ -124,6 +127,8 @@ func contents(w *Workload, g Generation) (map[int64][]byte, error) {
 	return pages, err
 }
 
+const high = 0x7ffc_0000_0000 // where stacks lie
+
 func TestGenerations(t *testing.T) {
 	w := newWorkload(t, disk.OS{})
 	g1 := write(t, w, 0, false, func(s *SectionWriter) error {
@@ -132,71 +137,67 @@ func TestGenerations(t *testing.T) {
 				return err
 			}
 		}
-		return s.Put(0x7ffc_0000_0000, append(page(1), page(2)...))
+		return s.Put(high, append(page(1), page(2)...))
 	})
 	if g1.Generation != 1 || g1.Parent != 0 || g1.TotalBytes != 1002*PageSize || g1.NewBytes < g1.TotalBytes {
 		t.Errorf("first generation: %+v", g1)
 	}
 	g2 := write(t, w, 1, true, func(s *SectionWriter) error {
-		if err := s.Zero(16*PageSize, 100*PageSize); err != nil {
-			return err
-		}
-		if err := s.Put(0, page(7777)); err != nil {
-			return err
-		}
-		return s.Put(5*PageSize, page(5))
+		return errors.Join(s.Zero(16*PageSize, 100*PageSize), s.Put(0, page(7777)), s.Put(5*PageSize, page(5)))
 	})
 	if g2.Parent != 1 || g2.TotalBytes != 902*PageSize || g2.NewBytes > 4*PageSize {
 		t.Errorf("second generation: %+v", g2)
 	}
 	// Written whole again without a change, a generation costs nothing.
+	want := map[int64][]byte{high / PageSize: page(1), high/PageSize + 1: page(2)}
 	g3 := write(t, w, 2, false, func(s *SectionWriter) error {
 		for i := range 1000 {
 			p := page(i)
-			if i == 0 {
+			switch {
+			case i == 0:
 				p = page(7777)
-			}
-			if i >= 16 && i < 116 {
+			case i >= 16 && i < 116:
 				clear(p)
+			}
+			if i < 16 || i >= 116 {
+				want[int64(i)] = p
 			}
 			if err := s.Put(int64(i)*PageSize, p); err != nil {
 				return err
 			}
 		}
-		return s.Put(0x7ffc_0000_0000, append(page(1), page(2)...))
+		return s.Put(high, append(page(1), page(2)...))
 	})
 	if g3.NewBytes != 0 || g3.TotalBytes != g2.TotalBytes {
 		t.Errorf("third generation: %+v", g3)
+	}
+	for _, g := range []Generation{2, 3} {
+		got, err := contents(w, g)
+		must(t, err)
+		if !maps.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("%v differs", g)
+		}
+	}
+	if found, err := w.Verify(context.Background()); err != nil || len(found) != 0 {
+		t.Errorf("verify: %v, %v", found, err)
+	}
+}
+
+func TestInfo(t *testing.T) {
+	w := newWorkload(t, disk.OS{})
+	for g := range Generation(3) {
+		write(t, w, g, false, func(s *SectionWriter) error { return s.Put(0, page(int(g))) })
 	}
 	infos, damages, err := w.Generations()
 	if err != nil || len(damages) != 0 || len(infos) != 3 || infos[0].Generation != 3 {
 		t.Fatalf("generations: %v %v %v", infos, damages, err)
 	}
-	if infos[1].Tag != "tag" || infos[1].Meta["a"] != "b" || infos[1].Pause != time.Millisecond || infos[1].Epoch != 1 ||
-		!infos[1].CommittedAt.Equal(time.Unix(1700000000, 5)) {
-		t.Errorf("info: %+v", infos[1])
+	want := Info{
+		Generation: 2, Parent: 1, Epoch: 1, Pause: time.Millisecond, Tag: "tag", Meta: map[string]string{"a": "b"},
+		CommittedAt: time.Unix(1700000000, 5), NewBytes: infos[1].NewBytes, TotalBytes: PageSize,
 	}
-	for g, want := range map[Generation]int{1: 1002, 2: 902, 3: 902} {
-		pages, err := contents(w, g)
-		must(t, err)
-		if len(pages) != want {
-			t.Errorf("%v: %d pages, want %d", g, len(pages), want)
-		}
-		for at, p := range pages {
-			seed := int(at)
-			switch {
-			case g > 1 && at == 0:
-				seed = 7777
-			case at >= 0x7ffc_0000_0000/PageSize:
-				seed = int(at) - 0x7ffc_0000_0000/PageSize + 1
-			}
-			if !bytes.Equal(p, page(seed)) {
-				t.Fatalf("%v: page %#x differs", g, at)
-			}
-		}
-	}
-	if found, err := w.Verify(context.Background()); err != nil || len(found) != 0 {
-		t.Errorf("verify: %v, %v", found, err)
+	if diff := cmp.Diff(want, infos[1]); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -1,14 +1,13 @@
 package store
 
-// treeNodesMax bounds the nodes that a tree holds in memory (about 0.6 KB
-// each) before it writes them out and forgets them.
-const treeNodesMax = 8192
+import "errors"
 
 // tree is a section being changed. It holds the nodes that were touched; what
 // was not stays where it is. One goroutine at a time may use it.
 type tree struct {
 	src *nodes
 	out *packWriter
+	max int // limits.treeNodes
 
 	root  *node // nil: ref says where it is
 	ref   entry // none: the tree is empty
@@ -30,8 +29,8 @@ type tree struct {
 
 // newTree begins a tree: as the section s when inherit is set, else empty.
 // s may be nil.
-func newTree(src *nodes, out *packWriter, s *sectionRef, inherit bool) *tree {
-	t := &tree{src: src, out: out, live: map[PackID]int64{}}
+func newTree(d *Draft, s *sectionRef, inherit bool) *tree {
+	t := &tree{src: d.src, out: d.out, max: d.w.o.limits.treeNodes, live: map[PackID]int64{}}
 	switch {
 	case inherit:
 		t.ref, t.level = s.root()
@@ -40,7 +39,7 @@ func newTree(src *nodes, out *packWriter, s *sectionRef, inherit bool) *tree {
 			t.live[l.Pack] = l.Live
 		}
 	case s != nil:
-		t.base = newCursor(src, s)
+		t.base = newCursor(d.src, s)
 	}
 	return t
 }
@@ -156,7 +155,7 @@ func (t *tree) find(page int64) error {
 // put makes p the contents of a page. What the page is already, or was in the
 // base, is not written again.
 func (t *tree) put(page int64, id identity, p []byte) error {
-	if t.loaded > treeNodesMax {
+	if t.loaded > t.max {
 		if err := t.flush(); err != nil {
 			return err
 		}
@@ -171,10 +170,10 @@ func (t *tree) put(page int64, id identity, p []byte) error {
 	e := entry{id: id}
 	if t.base != nil {
 		old, err := t.base.page(page)
-		if err != nil {
+		if err := t.forgive(err); err != nil {
 			return err
 		}
-		if old.id == id {
+		if old.id == id && !old.none() {
 			e = old
 		}
 	}
@@ -353,9 +352,22 @@ func (t *tree) known(n *node, first int64, id identity) (entry, error) {
 	}
 	if t.base != nil {
 		e, err := t.base.ref(n.level, first)
-		if err != nil || e.id == id && !e.none() {
-			return e, err
+		if err := t.forgive(err); err != nil {
+			return entry{}, err
+		}
+		if e.id == id && !e.none() {
+			return e, nil
 		}
 	}
 	return entry{id: id}, nil
+}
+
+// forgive goes on without the base when that is damaged: a section that is
+// written whole needs no other one.
+func (t *tree) forgive(err error) error {
+	if errors.Is(err, ErrDamaged) {
+		t.base = nil
+		return nil
+	}
+	return err
 }
