@@ -14,8 +14,7 @@ func (a *app) adoptCommand() *cobra.Command {
 	var p policyFlags
 	var name string
 	var cut bool
-	var cmd *cobra.Command
-	cmd = a.command(&cobra.Command{
+	cmd := a.command(&cobra.Command{
 		Use:   "adopt PID [flags]",
 		Short: "Protect a program that runs already",
 		Long: `Protect a program that runs already, with its descendants, where it is: it keeps

@@ -29,8 +29,7 @@ type runFlags struct {
 
 func (a *app) runCommand() *cobra.Command {
 	var f runFlags
-	var cmd *cobra.Command
-	cmd = a.command(&cobra.Command{
+	cmd := a.command(&cobra.Command{
 		Use:   "run [flags] -- CMD [ARG]...",
 		Short: "Run a program under protection",
 		Long: `Run a program under protection: it is checkpointed at short intervals and
