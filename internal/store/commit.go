@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -73,13 +72,9 @@ func (d *Draft) prepare(c CommitInfo) (*manifest, error) {
 	if err := d.feed.finish(); err != nil {
 		return nil, err
 	}
-	names := slices.Sorted(maps.Keys(d.sections))
-	for _, name := range names {
-		if !d.sections[name].closed {
+	for name, s := range d.sections {
+		if !s.closed {
 			return nil, fmt.Errorf("section %q was not closed", name)
-		}
-		if err := d.sections[name].tree.flush(); err != nil {
-			return nil, fmt.Errorf("section %q: %w", name, err)
 		}
 	}
 	m := d.manifest(c)
@@ -165,7 +160,10 @@ func (d *Draft) publish(ctx context.Context, m *manifest) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	if err := d.checkEpoch(); err != nil {
+	d.w.mu.Lock()
+	err := d.w.checkWriter()
+	d.w.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	m.Committed = d.w.o.Now().UnixNano()
@@ -182,28 +180,6 @@ func (d *Draft) publish(ctx context.Context, m *manifest) error {
 	return nil
 }
 
-// checkEpoch returns ErrStale when another writer has begun a later epoch, as
-// can happen where locks do not reach (a directory shared between machines).
-func (d *Draft) checkEpoch() error {
-	d.w.mu.Lock()
-	defer d.w.mu.Unlock()
-	if err := d.w.checkWriter(); err != nil {
-		return err
-	}
-	b, err := readRecord(d.w.fs, filepath.Join(d.w.dir, stateFile))
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	var s state
-	if err := decodeCBOR(b, &s); err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	if s.Epoch != d.epoch {
-		return fmt.Errorf("epoch %d, not %d: %w", s.Epoch, d.epoch, ErrStale)
-	}
-	return nil
-}
-
 // discard removes what the draft left on disk, unless its manifest is there:
 // then the generation may exist and keeps what it refers to. That the number
 // was tried is made durable before the traces of it go; where that fails (the
@@ -212,7 +188,7 @@ func (d *Draft) discard() error {
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	if err := d.w.checkWriter(); err != nil {
-		return err
+		return err // what lies there under our number may be another writer's
 	}
 	noted := d.w.writeState(d.w.state)
 	var err error

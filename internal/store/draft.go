@@ -173,6 +173,7 @@ func (s *SectionWriter) Close() error {
 		return fmt.Errorf("close %q: %w", s.name, errEnded)
 	}
 	s.closed = true
+	s.d.feed.do(op{verb: opClose, s: s})
 	return s.d.feed.failed()
 }
 
@@ -186,6 +187,8 @@ func (d *Draft) apply(c *chunk) error {
 			err = o.s.put(c, o)
 		case opZero:
 			err = o.s.tree.zero(o.off/PageSize, (o.off+o.n)/PageSize)
+		case opClose:
+			err = o.s.tree.flush() // so that only open sections take memory
 		case opBlob:
 			err = d.putBlob(o.name, o.data)
 		}

@@ -17,6 +17,7 @@ type verb int
 const (
 	opPut verb = iota
 	opZero
+	opClose
 	opBlob
 )
 

@@ -55,6 +55,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// large is a blob of two pieces.
+var large = bytes.Repeat([]byte("same"), 1<<18+100)
+
 // write commits a generation in which f wrote the section "mem".
 func write(t testing.TB, w *Workload, parent Generation, inherit bool, f func(s *SectionWriter) error) Info {
 	t.Helper()
@@ -80,7 +83,7 @@ func tryWrite(w *Workload, parent Generation, inherit bool, f func(s *SectionWri
 		err = d.Blob("image", []byte("of "+d.gen.String()))
 	}
 	if err == nil {
-		err = d.Blob("large", bytes.Repeat([]byte("same"), 1<<20))
+		err = d.Blob("large", large)
 	}
 	if err != nil {
 		return Info{}, err
@@ -102,11 +105,11 @@ func contents(w *Workload, g Generation) (map[int64][]byte, error) {
 	if string(image) != "of "+g.String() {
 		return nil, fmt.Errorf("image of %v is %q", g, image)
 	}
-	large, err := r.Blob("large")
+	got, err := r.Blob("large")
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(large, bytes.Repeat([]byte("same"), 1<<20)) {
+	if !bytes.Equal(got, large) {
 		return nil, errors.New("the large blob differs")
 	}
 	s, err := r.Section("mem")

@@ -247,11 +247,26 @@ func (w *Workload) writeState(s state) error {
 	return nil
 }
 
-// checkWriter returns an error unless this Workload may write. The caller
-// holds w.mu.
+// checkWriter returns an error unless this Workload may write: ErrNotLocked,
+// or ErrStale when another writer has begun a later epoch, as can happen where
+// locks do not reach (a directory shared between machines). The caller holds
+// w.mu.
 func (w *Workload) checkWriter() error {
 	if w.own == nil {
 		return ErrNotLocked
+	}
+	var s state
+	b, err := readRecord(w.fs, filepath.Join(w.dir, stateFile))
+	if err == nil {
+		err = decodeCBOR(b, &s)
+	}
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return nil // says nothing of other writers; it is written again some time
+	case err != nil:
+		return fmt.Errorf("state: %w", err)
+	case s.Epoch != w.state.Epoch:
+		return fmt.Errorf("epoch %d, not %d: %w", s.Epoch, w.state.Epoch, ErrStale)
 	}
 	return nil
 }
