@@ -1,0 +1,236 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/wakepoint/wakepoint/internal/disk"
+)
+
+// history commits three generations that share pages, nodes and a blob, and
+// returns what they hold.
+func history(t *testing.T, w *Workload) map[Generation]map[int64][]byte {
+	t.Helper()
+	write(t, w, 0, false, func(s *SectionWriter) error {
+		for i := range 40 {
+			if err := s.Put(int64(i)*PageSize, page(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	write(t, w, 1, true, func(s *SectionWriter) error { return s.Put(0, page(100)) })
+	write(t, w, 2, true, func(s *SectionWriter) error { return s.Put(20*PageSize, page(101)) })
+	all := map[Generation]map[int64][]byte{}
+	for g := Generation(1); g <= 3; g++ {
+		pages, err := contents(w, g)
+		must(t, err)
+		all[g] = pages
+	}
+	return all
+}
+
+// TestDamage flips bits and cuts files, anywhere. Nothing wrong is ever
+// returned, what is damaged is named together with exactly those generations
+// that do not restore, and the others restore bit for bit.
+func TestDamage(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "w")
+	w := lockedWorkload(t, unsynced{}, dir)
+	want := history(t, w)
+	var files []string
+	for _, sub := range []string{packsDir, manifestsDir} {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		must(t, err)
+		for _, e := range entries {
+			files = append(files, filepath.Join(dir, sub, e.Name()))
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	touched, dead := 0, 0
+	for i := range 400 {
+		file := files[r.IntN(len(files))]
+		whole, err := os.ReadFile(file)
+		must(t, err)
+		b := bytes.Clone(whole)
+		if i%10 == 0 {
+			b = b[:r.IntN(len(b))]
+		} else {
+			at := r.IntN(len(b))
+			if i%3 == 0 {
+				at %= 600 // headers and small frames
+			}
+			b[at%len(b)] ^= 1 << r.IntN(8)
+		}
+		must(t, os.WriteFile(file, b, 0o600))
+		if checkDamage(t, w, want) {
+			touched++
+		} else {
+			dead++
+		}
+		must(t, os.WriteFile(file, whole, 0o600))
+	}
+	t.Logf("%d damages found, %d where nothing is referred to", touched, dead)
+	if touched < 300 {
+		t.Error("the damage touches too little")
+	}
+}
+
+// checkDamage compares what restores with what Verify says.
+func checkDamage(t *testing.T, w *Workload, want map[Generation]map[int64][]byte) bool {
+	t.Helper()
+	found, err := w.Verify(context.Background())
+	must(t, err)
+	bad := map[Generation]bool{}
+	for _, d := range found {
+		for _, g := range d.Generations {
+			bad[g] = true
+		}
+		if d.Pack == "" || len(d.Generations) == 0 || !errors.Is(&d.DamageError, ErrDamaged) {
+			t.Errorf("damage %+v", d)
+		}
+	}
+	for g, pages := range want {
+		got, err := contents(w, g)
+		switch {
+		case err == nil && bad[g]:
+			t.Errorf("%v restores, but is called damaged: %v", g, found)
+		case err == nil && !maps.EqualFunc(got, pages, bytes.Equal):
+			t.Errorf("%v restores wrongly", g)
+		case err != nil && !bad[g]:
+			t.Errorf("%v does not restore, and nobody says why: %v", g, err)
+		case err != nil && !errors.Is(err, ErrDamaged):
+			t.Errorf("%v: not called damage: %v", g, err)
+		}
+	}
+	return len(found) > 0
+}
+
+// TestDamagedManifest is named and skipped, and protects what it may refer to.
+func TestDamagedManifest(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "w")
+	w := lockedWorkload(t, unsynced{}, dir)
+	history(t, w)
+	file := filepath.Join(dir, manifestsDir, "g2")
+	b, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, b[:len(b)-1], 0o600))
+	infos, damages, err := w.Generations()
+	if err != nil || len(infos) != 2 || len(damages) != 1 || !slices.Equal(damages[0].Generations, []Generation{2}) {
+		t.Fatalf("generations: %v, %v, %v", infos, damages, err)
+	}
+	if _, err := w.OpenGeneration(2); !errors.Is(err, ErrDamaged) {
+		t.Errorf("open: %v", err)
+	}
+	removed, err := w.Retain(2)
+	if err != nil || len(removed) != 0 {
+		t.Errorf("retain: %v, %v", removed, err)
+	}
+	must(t, w.Forget(1))
+	must(t, os.WriteFile(file, b, 0o600))
+	if _, err := contents(w, 2); err != nil {
+		t.Errorf("after the medium recovered: %v", err)
+	}
+}
+
+// TestDamagedParent cannot be inherited from, but a section that is written
+// whole needs none.
+func TestDamagedParent(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "w")
+	w := lockedWorkload(t, unsynced{}, dir)
+	history(t, w)
+	must(t, os.Remove(filepath.Join(dir, packsDir, "g3.0"))) // the newest root
+	if _, err := tryWrite(w, 3, true, change2); !errors.Is(err, ErrDamaged) {
+		t.Errorf("inherit: %v", err)
+	}
+	g := write(t, w, 3, false, change2)
+	pages, err := contents(w, g.Generation)
+	if err != nil || len(pages) != 2 {
+		t.Errorf("written whole: %d pages, %v", len(pages), err)
+	}
+	if _, err := contents(w, 2); err != nil {
+		t.Errorf("an older one: %v", err)
+	}
+}
+
+func TestDamagedState(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "w")
+	w := lockedWorkload(t, unsynced{}, dir)
+	history(t, w)
+	must(t, w.own.Close())
+	must(t, os.WriteFile(filepath.Join(dir, stateFile), []byte("x"), 0o600))
+	w = lockedWorkload(t, unsynced{}, dir)
+	if g := write(t, w, 3, true, change2); g.Generation != 4 || g.Epoch != 2 {
+		t.Errorf("%+v", g)
+	}
+}
+
+func TestForeign(t *testing.T) {
+	open := map[string]func(dir string) error{
+		"store":    func(dir string) error { _, err := Open(dir, Options{}); return err },
+		"workload": func(dir string) error { _, err := OpenWorkload(dir); return err },
+	}
+	for what, open := range open {
+		file := func(dir string) string { return filepath.Join(dir, what) }
+		for name, c := range map[string]struct {
+			make func(dir string) error
+			want error
+		}{
+			"missing": {os.RemoveAll, nil},
+			"empty":   {func(string) error { return nil }, nil},
+			"cut short": {func(dir string) error {
+				return os.WriteFile(disk.TempName(file(dir)), nil, 0o600)
+			}, nil},
+			"foreign": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "x"), nil, 0o600) }, ErrForeign},
+			"open to others": {func(dir string) error {
+				return os.Chmod(dir, 0o755)
+			}, disk.ErrNotPrivate},
+			"a file": {func(dir string) error {
+				return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600))
+			}, fs.ErrExist},
+			"another version": {func(dir string) error {
+				return writeRecord(disk.OS{}, file(dir), []byte("wakepoint store 2"))
+			}, ErrVersion},
+			"damaged": {func(dir string) error { return os.WriteFile(file(dir), []byte("wake"), 0o600) }, ErrDamaged},
+		} {
+			t.Run(what+"/"+name, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "d")
+				must(t, os.Mkdir(dir, 0o700))
+				must(t, c.make(dir))
+				if err := open(dir); !errors.Is(err, c.want) && (name != "a file" || err == nil) {
+					t.Errorf("got %v, want %v", err, c.want)
+				}
+			})
+		}
+	}
+}
+
+func TestForeignOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: chown")
+	}
+	top := t.TempDir()
+	dir := filepath.Join(top, "d")
+	must(t, os.Mkdir(dir, 0o700))
+	must(t, os.Chown(dir, 12345, 12345))
+	if _, err := Open(dir, Options{}); !errors.Is(err, disk.ErrNotPrivate) {
+		t.Errorf("another user's directory: %v", err)
+	}
+	must(t, os.Chown(dir, 0, 0))
+	link := filepath.Join(top, "link")
+	must(t, os.Symlink(dir, link))
+	if _, err := Open(link, Options{}); err != nil {
+		t.Errorf("root's own link: %v", err)
+	}
+	must(t, os.Lchown(link, 12345, 12345))
+	if _, err := Open(link, Options{}); !errors.Is(err, disk.ErrNotPrivate) {
+		t.Errorf("another user's link: %v", err)
+	}
+}
