@@ -1,0 +1,308 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// openRecord makes the file in which the next init records the command's
+// end. It is a new inode, so that an init that is ending still writes to its
+// own.
+func (k *keeper) openRecord() error {
+	if k.record != nil {
+		_ = k.record.Close()
+		k.record = nil
+	}
+	if err := os.Remove(k.path(waitName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(k.path(waitName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	k.record = f
+	return err
+}
+
+// openOutput opens the file that takes what the command prints.
+func (k *keeper) openOutput() (*os.File, error) {
+	return os.OpenFile(k.path(api.OutputName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+}
+
+// begin notes that another run begins, before anything of it exists. Until it
+// runs the workload stands on what it stood on before.
+func (k *keeper) begin(s api.State) error {
+	l, err := readLineage(k.v)
+	if err != nil {
+		return err
+	}
+	r := &k.rec.run
+	r.Head = l.head(*r)
+	r.Wanted, r.State, r.Handle = true, s, engine.Handle{}
+	r.Run++
+	r.Frozen, r.Ended, r.Daemon, r.Error = false, false, false, nil
+	return k.putRun()
+}
+
+// running notes that the tree runs, made from a generation or, with 0,
+// started afresh. When that cannot be written the tree is ended: one that
+// nobody could take over must not be left.
+func (k *keeper) running(ctx context.Context, t tree, from store.Generation) error {
+	r := &k.rec.run
+	r.State, r.Handle, r.Started = api.Running, t.Handle(), time.Now()
+	r.From, r.Head = from, from
+	k.parent, k.index = from, nil
+	if err := k.putRun(); err != nil {
+		_ = t.Kill(ctx)
+		_ = t.Close()
+		return err
+	}
+	due := k.every()
+	if from == 0 {
+		due = 0 // nothing of it is kept yet
+	}
+	k.setTree(t, due)
+	return nil
+}
+
+// startFresh starts the command.
+func (k *keeper) startFresh(ctx context.Context) error {
+	if err := k.begin(api.Starting); err != nil {
+		return err
+	}
+	spec := &k.rec.spec
+	if err := k.openRecord(); err != nil {
+		return err
+	}
+	out, err := k.openOutput()
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	o := engine.StartOptions{
+		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Umask: spec.Umask,
+		Stdout: out, Stderr: out, Record: k.record, HostIPC: spec.HostIPC,
+		Terminal: spec.Terminal, Rows: spec.Rows, Cols: spec.Cols, Helper: k.helper,
+	}
+	if spec.Stdin != "" {
+		in, err := os.Open(spec.Stdin)
+		if err != nil {
+			return fmt.Errorf("standard input: %w", err)
+		}
+		defer in.Close()
+		o.Stdin = in
+	}
+	t, err := k.m.Start(ctx, o)
+	if err != nil {
+		return err
+	}
+	return k.running(ctx, t, 0)
+}
+
+// adopt takes a process that runs already under protection.
+func (k *keeper) adopt(ctx context.Context) error {
+	h, err := k.m.HandleOf(engine.PID(k.rec.spec.Adopt))
+	if err != nil {
+		return err
+	}
+	t, err := k.m.Open(ctx, h)
+	if err != nil {
+		return err
+	}
+	r := &k.rec.run
+	r.Wanted, r.Run = true, r.Run+1
+	r.State, r.Handle, r.Started = api.Running, h, time.Now()
+	if err := k.putRun(); err != nil {
+		_ = t.Close()
+		return err
+	}
+	k.setTree(t, 0)
+	return nil
+}
+
+// takeOver opens the tree that runs already. os.ErrProcessDone when it is
+// gone.
+func (k *keeper) takeOver(ctx context.Context) error {
+	h := k.rec.run.Handle
+	if !k.m.Alive(h) {
+		return os.ErrProcessDone
+	}
+	t, err := k.m.Open(ctx, h)
+	if err != nil {
+		return err
+	}
+	l, err := readLineage(k.v)
+	if err != nil {
+		_ = t.Close()
+		return err
+	}
+	k.parent, k.index = l.head(k.rec.run), nil
+	if _, ok := l.info(k.parent); !ok {
+		k.parent = 0
+	}
+	k.setTree(t, 0)
+	if k.rec.run.State != api.Running {
+		k.rec.run.State = api.Running
+		return k.putRun()
+	}
+	return nil
+}
+
+// restoreGeneration puts g back and lets it run. On an error nothing of it is
+// left running; files may have been put back.
+func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) error {
+	r, err := k.v.OpenGeneration(g)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := k.begin(api.Restoring); err != nil {
+		return err
+	}
+	if err := k.putBack(r); err != nil {
+		return fmt.Errorf("put the files of %v back: %w", g, err)
+	}
+	if err := k.openRecord(); err != nil {
+		return err
+	}
+	o := engine.RestoreOptions{Record: k.record, Helper: k.helper}
+	if home := k.homeOf(g); home != "" && home != k.v.Dir() {
+		o.Replace = map[string]string{home: k.v.Dir()}
+	}
+	if out, err := k.openOutput(); err == nil { // the program holds it open by name
+		_ = out.Close()
+	}
+	rs, err := k.m.Restore(ctx, r, o)
+	if err != nil {
+		return err
+	}
+	// Written down before it runs: a keeper that dies from here on leaves a
+	// tree that the next one knows.
+	k.rec.run.Handle, k.rec.run.From, k.rec.run.Head = rs.Handle(), g, g
+	if err := k.putRun(); err != nil {
+		_ = rs.Kill()
+		return err
+	}
+	k.printed("wakepoint: restored from " + g.String())
+	t, err := rs.Run()
+	if err != nil {
+		_ = rs.Kill()
+		return err
+	}
+	k.rec.run.Recovery = &api.Recovery{At: time.Now(), Generation: g.String(), Resets: rs.Resets()}
+	return k.running(ctx, t, g)
+}
+
+// putBack makes the workload's files those of the generation.
+func (k *keeper) putBack(r reader) error { return putBack(r) }
+
+func putBack(r reader) error {
+	p, err := r.Blob(files.IndexName)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	x, err := files.Decode(p)
+	if err != nil {
+		return err
+	}
+	s, err := r.Section(files.SectionName)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return files.PutBack(x, s)
+}
+
+// homeOf returns where the workload's directory was when g was made.
+func (k *keeper) homeOf(g store.Generation) string {
+	l, err := readLineage(k.v)
+	if err != nil {
+		return ""
+	}
+	i, _ := l.info(g)
+	return i.Meta[metaHome]
+}
+
+// printed adds a line to the command's output, which a restore never cuts.
+func (k *keeper) printed(line string) {
+	if k.rec.spec.Terminal {
+		return
+	}
+	f, err := k.openOutput()
+	if err != nil {
+		k.log.Warn("note the restore in the output", "err", err)
+		return
+	}
+	defer f.Close()
+	if _, err := f.WriteString(line + "\n"); err != nil {
+		k.log.Warn("note the restore in the output", "err", err)
+	}
+}
+
+// clearOrphan ends a tree that a keeper started or built just before it died,
+// and could not write down any more. Nothing was promised of it.
+func (k *keeper) clearOrphan(ctx context.Context) {
+	h, err := k.m.Orphan(k.path(waitName))
+	if err != nil {
+		return
+	}
+	t, err := k.m.Open(ctx, h)
+	if err != nil {
+		return
+	}
+	defer t.Close()
+	k.log.Warn("end what an earlier keeper left half started", "init", h.Init)
+	if err := t.Kill(ctx); err != nil {
+		k.log.Error("end it", "err", err)
+	}
+}
+
+// lastEnd says how the command ended while no keeper looked, as its init
+// recorded it.
+func (k *keeper) lastEnd() (wait uint32, known bool) {
+	f, err := os.Open(k.path(waitName))
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	st, err := engine.ReadRecord(f)
+	if err != nil || !st.Ended {
+		return 0, false
+	}
+	return st.Wait, true
+}
+
+// lastSeen is when the tree was last known to live: the heartbeat, the
+// newest generation or the start, whichever is latest.
+func (k *keeper) lastSeen(newest time.Time) time.Time {
+	last := k.rec.run.Started
+	if newest.After(last) {
+		last = newest
+	}
+	if st, err := os.Stat(k.path(beatName)); err == nil && st.ModTime().After(last) {
+		last = st.ModTime()
+	}
+	return last
+}
+
+// asExec finds the error of executing a command, with its exit code as a
+// shell gives it: 127 not found, 126 cannot be executed.
+func asExec(err error) (code int, ok bool) {
+	var e *engine.ExecError
+	if !errors.As(err, &e) {
+		return 0, false
+	}
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, os.ErrNotExist) {
+		return 127, true
+	}
+	return 126, true
+}

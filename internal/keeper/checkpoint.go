@@ -1,0 +1,312 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/policy"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// keep is how many generations are kept.
+const keep = 10
+
+// firstTries is how often the first checkpoint of a launch may fail before
+// the launch says so.
+const firstTries = 3
+
+// checkpointOptions says what kind of checkpoint is taken.
+type checkpointOptions struct {
+	tag string
+	// hold commits while the tree is frozen, and then calls held instead of
+	// thawing. When held fails the tree is thawed.
+	hold bool
+	held func(frozen) error
+}
+
+// checkpoint takes a generation, keeps the books of it and sets the time of
+// the next one.
+func (k *keeper) checkpoint(ctx context.Context, o checkpointOptions) (store.Info, error) {
+	start := time.Now()
+	k.setCheckpointing(true)
+	info, err := k.take(ctx, o)
+	end := time.Now()
+	k.mu.Lock()
+	v := &k.view
+	v.Checkpointing = false
+	if err == nil {
+		k.failures = 0
+		v.Failures, v.LastError = 0, nil
+		v.Generation = info.Generation.String()
+		v.LastPauseSeconds = info.Pause.Seconds()
+		v.LastCheckpointSeconds = end.Sub(start).Seconds()
+		t := taken(info)
+		v.LastCheckpointAt = &t
+	} else {
+		k.failures++
+		v.Failures, v.LastError = k.failures, k.explain(err)
+	}
+	k.mu.Unlock()
+	if err != nil {
+		k.log.Warn("checkpoint", "err", err, "failures", k.failures)
+	} else {
+		k.retain()
+	}
+	k.first(err)
+	k.due.Reset(time.Until(policy.NextCheckpoint(start, end, k.every(), k.failures)))
+	return info, err
+}
+
+// first tells a waiting launch how the first checkpoint went.
+func (k *keeper) first(err error) {
+	if k.onFirst == nil {
+		return
+	}
+	var refused *engine.RefusedError
+	if err == nil || errors.As(err, &refused) || k.failures >= firstTries {
+		k.onFirst(err)
+		k.onFirst = nil
+	}
+}
+
+func (k *keeper) setCheckpointing(b bool) {
+	k.mu.Lock()
+	k.view.Checkpointing = b
+	k.mu.Unlock()
+}
+
+// take is one checkpoint: freeze; files, then memory, into a draft; thaw;
+// commit. Whatever fails, the tree is thawed, the draft dropped, and what the
+// engine found dirty joins the next checkpoint.
+func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info, err error) {
+	d, err := k.v.Begin(k.parent)
+	if err != nil {
+		return info, err
+	}
+	defer func() {
+		if err != nil {
+			if aerr := d.Abort(); aerr != nil {
+				k.log.Warn("drop the draft", "err", aerr)
+			}
+		}
+	}()
+	fz, err := k.tree.Freeze(ctx)
+	if err != nil {
+		return info, err
+	}
+	c := capture{k: k, d: d, fz: fz}
+	defer c.release() // thaws, if nothing else did
+	if err := c.frozen(ctx); err != nil {
+		return info, err
+	}
+	if !o.hold {
+		if err := c.thaw(); err != nil {
+			k.log.Error("thaw", "err", err)
+		}
+	}
+	info, err = c.commit(ctx, o.tag)
+	if err != nil {
+		return info, err
+	}
+	k.inherit, k.parent, k.index = true, info.Generation, c.index
+	if o.hold {
+		if err := o.held(fz); err != nil {
+			return info, err
+		}
+		c.over = true
+	}
+	return info, nil
+}
+
+// capture is one checkpoint under way.
+type capture struct {
+	k       *keeper
+	d       draft
+	fz      frozen
+	section engine.SectionSink // of the files; nil: none
+	files   *files.Capture
+	index   *files.Index
+	dumped  bool // the engine waits for Committed or Abandoned
+	over    bool // thawed or killed
+	since   time.Time
+	pause   time.Duration
+}
+
+// frozen does what must be done while the tree stands still.
+func (c *capture) frozen(ctx context.Context) error {
+	c.since = c.fz.Since()
+	if err := c.takeFiles(); err != nil {
+		return fmt.Errorf("take the files: %w", err)
+	}
+	c.dumped = true
+	return c.fz.Dump(ctx, c.d, c.k.inherit)
+}
+
+// takeFiles fixes what the workload's files contain.
+func (c *capture) takeFiles() error {
+	k := c.k
+	if k.index == nil && k.parent != 0 {
+		k.index = k.readIndex(k.parent)
+	}
+	o := files.Options{
+		Trees:  k.rec.policy.Data,
+		Except: k.except(),
+		Keep:   k.rec.policy.Files == api.FilesKeep,
+		Last:   k.index,
+	}
+	for _, f := range c.fz.Files() {
+		o.Open = append(o.Open, files.Open{Path: f.Path, File: f.File, Writable: f.Writable, Volatile: f.Volatile})
+	}
+	s, err := c.d.Section(files.SectionName, files.Inherits(k.index))
+	if err != nil {
+		return err
+	}
+	c.section = s
+	c.files, err = files.Take(o, s)
+	return err
+}
+
+// except names what is never captured: the workload's own directory, with
+// the output and the generations.
+func (k *keeper) except() []string {
+	dir := k.v.Dir()
+	if real, err := filepath.EvalSymlinks(dir); err == nil && real != dir {
+		return []string{dir, real}
+	}
+	return []string{dir}
+}
+
+// readIndex returns a generation's index of files, nil when there is none
+// that can be read: everything is then captured anew.
+func (k *keeper) readIndex(g store.Generation) *files.Index {
+	r, err := k.v.OpenGeneration(g)
+	if err != nil {
+		return nil
+	}
+	defer r.Close()
+	p, err := r.Blob(files.IndexName)
+	if err != nil {
+		return nil
+	}
+	x, err := files.Decode(p)
+	if err != nil {
+		return nil
+	}
+	return x
+}
+
+// thaw lets the tree go on, once.
+func (c *capture) thaw() error {
+	if c.over {
+		return nil
+	}
+	c.over = true
+	err := c.fz.Thaw()
+	c.pause = time.Since(c.since)
+	return err
+}
+
+// commit finishes the files and makes the generation durable.
+func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
+	x, p, err := c.files.Finish()
+	if err != nil {
+		return store.Info{}, fmt.Errorf("take the files: %w", err)
+	}
+	if err := c.section.Close(); err != nil {
+		return store.Info{}, err
+	}
+	if err := c.d.Blob(files.IndexName, p); err != nil {
+		return store.Info{}, err
+	}
+	if c.pause == 0 {
+		c.pause = time.Since(c.since) // frozen until after the commit
+	}
+	run := &c.k.rec.run
+	info, err := c.d.Commit(ctx, c.pause, tag, map[string]string{
+		metaTaken: c.since.UTC().Format(time.RFC3339Nano),
+		metaRun:   strconv.FormatUint(run.Run, 10),
+		metaFrom:  strconv.FormatUint(uint64(run.From), 10),
+		metaHome:  c.k.v.Dir(),
+	})
+	if err != nil {
+		return info, err
+	}
+	c.index = x
+	c.dumped = false
+	c.k.tree.Committed()
+	return info, nil
+}
+
+// release gives back what the checkpoint holds, whatever has become of it.
+func (c *capture) release() {
+	if err := c.thaw(); err != nil {
+		c.k.log.Error("thaw", "err", err)
+	}
+	if c.files != nil {
+		c.files.Close()
+	}
+	if c.dumped {
+		c.k.tree.Abandoned()
+	}
+}
+
+// retain removes generations beyond the newest ones: not those that were
+// tagged by hand, not the newest undo, not the newest that has proven
+// itself, not what the tree stands on, and none at all while an incident is
+// open.
+func (k *keeper) retain() {
+	if k.rec.history.Incident != nil {
+		return
+	}
+	l, err := readLineage(k.v)
+	if err != nil || len(l.infos) <= keep {
+		return
+	}
+	spared := map[store.Generation]bool{k.parent: true, k.rec.run.From: true}
+	undo, proven := false, false
+	for _, i := range l.infos {
+		switch {
+		case i.Tag == tagUndo:
+			spared[i.Generation] = spared[i.Generation] || !undo
+			undo = true
+		case i.Tag != "":
+			spared[i.Generation] = true
+		}
+		if !proven && k.verdict(i.Generation) == api.Proven {
+			spared[i.Generation], proven = true, true
+		}
+	}
+	for _, i := range l.infos[keep:] {
+		if spared[i.Generation] {
+			continue
+		}
+		if err := k.v.Forget(i.Generation); err != nil && !errors.Is(err, store.ErrLocked) && !errors.Is(err, os.ErrNotExist) {
+			k.log.Warn("forget", "generation", i.Generation.String(), "err", err)
+		}
+	}
+}
+
+// verdict is what is known of a generation.
+func (k *keeper) verdict(g store.Generation) string { return k.rec.history.verdict(g) }
+
+func (h historyRecord) verdict(g store.Generation) string {
+	for _, b := range h.Bad {
+		if store.Generation(b) == g {
+			return api.Bad
+		}
+	}
+	for _, p := range h.Proven {
+		if store.Generation(p) == g {
+			return api.Proven
+		}
+	}
+	return api.Committed
+}

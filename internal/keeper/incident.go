@@ -1,0 +1,311 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/policy"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+const (
+	// statusWait is how long the init may take to record the command's end.
+	statusWait = 2 * time.Second
+	// killGrace is how long a keeper waits after a death by SIGKILL before it
+	// acts: whoever kills everything should not meet a keeper that brings it
+	// back in between.
+	killGrace = 250 * time.Millisecond
+)
+
+// wait returns how the command ended, once its init has said so.
+func (k *keeper) wait() (wait uint32, known bool) {
+	for end := time.Now().Add(statusWait); ; time.Sleep(2 * time.Millisecond) {
+		st, err := k.tree.Status()
+		if err == nil && st.Ended {
+			return st.Wait, true
+		}
+		if err != nil || time.Now().After(end) {
+			return 0, false
+		}
+	}
+}
+
+// commandEnded decides what the end of the command means.
+func (k *keeper) commandEnded(ctx context.Context) error {
+	wait, known := k.wait()
+	end := endOf(known, wait)
+	k.rec.run.Ended, k.rec.run.Wait = known, wait
+	if !end.Clean() {
+		return k.crashed(ctx, end)
+	}
+	// What it leaves behind goes on as the workload: a daemon's own start.
+	select {
+	case <-k.tree.Done():
+		return k.treeEnded(ctx)
+	case <-time.After(10 * time.Millisecond):
+		k.quiet, k.rec.run.Daemon = true, true
+		return k.putRun()
+	}
+}
+
+// treeEnded: no process is left.
+func (k *keeper) treeEnded(ctx context.Context) error {
+	wait, known := k.wait()
+	k.rec.run.Ended, k.rec.run.Wait = known, wait
+	end := endOf(known, wait)
+	if !end.Clean() || known && k.rec.policy.OnExit == api.OnRestore {
+		return k.crashed(ctx, end)
+	}
+	return k.finish(api.Finished, nil)
+}
+
+// finish ends the workload for good.
+func (k *keeper) finish(s api.State, why *api.Error) error {
+	wait := k.rec.run.Wait
+	if k.rec.run.Ended {
+		k.dropTree(&wait)
+	} else {
+		k.dropTree(nil)
+	}
+	r := &k.rec.run
+	r.Wanted, r.State, r.Error = false, s, why
+	if s == api.Failed && why == nil {
+		r.Error = &api.Error{Code: api.CodeFailed, Message: "it ended with " + describeEnd(r.Ended, r.Wait)}
+	}
+	if k.rec.history.Incident != nil {
+		k.closeIncident()
+		if err := k.putHistory(); err != nil {
+			k.log.Error("close the incident", "err", err)
+		}
+	}
+	return k.putRun()
+}
+
+// describeEnd says how a command ended.
+func describeEnd(known bool, wait uint32) string {
+	e := endOf(known, wait)
+	switch {
+	case !known:
+		return "an end that nobody saw"
+	case e.Signal != 0:
+		return signalName(e.Signal)
+	default:
+		return fmt.Sprintf("exit code %d", e.Code)
+	}
+}
+
+// crashed ends what is left of the tree and recovers.
+func (k *keeper) crashed(ctx context.Context, end policy.End) error {
+	at := time.Now()
+	k.log.Warn("crash", "end", describeEnd(k.rec.run.Ended, k.rec.run.Wait))
+	if end.Outside() {
+		select {
+		case <-ctx.Done():
+			return k.leave()
+		case <-time.After(killGrace):
+		}
+	}
+	if err := k.tree.Kill(ctx); err != nil {
+		return fmt.Errorf("end what is left of it: %w", err)
+	}
+	wait := k.rec.run.Wait
+	k.dropTree(&wait)
+	if err := k.noteDeath(end, at); err != nil {
+		return err
+	}
+	err := k.recover(ctx, false)
+	if errors.Is(err, errGivenUp) {
+		return nil // it is noted
+	}
+	return err
+}
+
+// noteDeath opens an incident or, in one, records what became of the try.
+func (k *keeper) noteDeath(end policy.End, at time.Time) error {
+	h := &k.rec.history
+	if h.Incident == nil || len(h.Incident.Tries) == 0 {
+		h.Incident = &policy.Incident{Crashed: at}
+		return k.putHistory()
+	}
+	t := &h.Incident.Tries[len(h.Incident.Tries)-1]
+	if t.Fate == policy.Pending {
+		t.Fate = policy.Died
+		if end.Outside() {
+			t.Fate = policy.Interrupted
+		} else if t.Generation != 0 {
+			if err := k.condemn(t.Generation); err != nil {
+				return err
+			}
+		}
+	}
+	return k.putHistory()
+}
+
+// condemn makes a generation bad, with all that was taken by runs restored
+// from it.
+func (k *keeper) condemn(g policy.Generation) error {
+	l, err := readLineage(k.v)
+	if err != nil {
+		return err
+	}
+	h := &k.rec.history
+	h.Bad = policy.Descendants(append(h.Bad, g), candidates(l.infos))
+	h.Proven = slices.DeleteFunc(h.Proven, func(p policy.Generation) bool { return slices.Contains(h.Bad, p) })
+	return nil
+}
+
+// errGivenUp says that nothing is left to try; the records say why.
+var errGivenUp = errors.New("nothing is left to be tried")
+
+// recover tries what policy says until something runs (nil), nothing is left
+// (errGivenUp), or a request ended the workload (errGivenUp too). With once a
+// generation that this host refuses ends it at once with that error, for a
+// person who waits.
+func (k *keeper) recover(ctx context.Context, once bool) error {
+	for {
+		in := k.rec.history.Incident
+		l, err := readLineage(k.v)
+		if err != nil {
+			return err
+		}
+		head := l.head(k.rec.run)
+		line := l.line(head)
+		rules := policy.Rules{
+			Fresh:       k.rec.policy.OnCrash == api.OnFresh,
+			GiveUpFresh: k.rec.policy.GiveUp == api.OnFresh,
+		}
+		d := policy.Next(rules, *in, candidates(line), k.rec.history.Bad)
+		if d.Do == policy.Stop {
+			return k.giveUp(len(line), in)
+		}
+		if err := k.pause(ctx, d.Wait); err != nil {
+			return err
+		}
+		info, _ := l.info(store.Generation(d.Generation))
+		in.Tries = append(in.Tries, policy.Try{Generation: d.Generation, Taken: taken(info), At: time.Now(), Fate: policy.Pending})
+		if err := k.putHistory(); err != nil {
+			return err
+		}
+		err = k.try(ctx, d, info, l, head)
+		if err == nil {
+			return nil
+		}
+		fate := policy.Refused
+		if damaged(err) {
+			fate = policy.Damaged
+		}
+		in.Tries[len(in.Tries)-1].Fate = fate
+		k.log.Warn("try", "generation", store.Generation(d.Generation).String(), "fate", fate, "err", err)
+		k.rec.run.Error = k.explain(err)
+		if perr := k.putHistory(); perr != nil {
+			return perr
+		}
+		if ctx.Err() != nil || once && fate == policy.Refused {
+			return err
+		}
+		k.say(err.Error())
+	}
+}
+
+// try makes one try, and begins its probation.
+func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l lineage, head store.Generation) error {
+	in := k.rec.history.Incident
+	probation := policy.Probation(in.Crashed, in.Crashed)
+	var words string
+	if d.Do == policy.Fresh {
+		if err := k.startFresh(ctx); err != nil {
+			return err
+		}
+		words = "started afresh"
+		k.rec.run.Recovery = &api.Recovery{At: time.Now()}
+	} else {
+		g := info.Generation
+		if err := k.restoreGeneration(ctx, g); err != nil {
+			return err
+		}
+		rv := k.rec.run.Recovery
+		rv.Older = l.older(g, head)
+		rv.LostWorkSeconds = max(0, in.Crashed.Sub(taken(info)).Seconds())
+		words = restoredWords(rv, true)
+		probation = policy.Probation(in.Crashed, taken(info))
+	}
+	k.rec.run.Recovery.Words = words
+	k.probation.Reset(probation)
+	k.log.Info("recovered", "how", words)
+	return k.putRun()
+}
+
+// restoredWords says what a restore has cost; after a crash also the work
+// that was lost.
+func restoredWords(r *api.Recovery, crash bool) string {
+	s := "restored from " + r.Generation
+	if crash {
+		s += fmt.Sprintf(", lost at most %.1f s", r.LostWorkSeconds)
+	}
+	switch r.Resets {
+	case 0:
+	case 1:
+		s += ", 1 TCP connection reset"
+	default:
+		s += fmt.Sprintf(", %d TCP connections reset", r.Resets)
+	}
+	return s
+}
+
+// giveUp notes that nothing is left.
+func (k *keeper) giveUp(generations int, in *policy.Incident) error {
+	var why *api.Error
+	switch {
+	case generations == 0 && len(in.Tries) == 0 && k.rec.run.Ended:
+		why = &api.Error{Code: api.CodeFailed, Message: "it ended with " + describeEnd(true, k.rec.run.Wait) + " before its first generation"}
+	case generations == 0 && len(in.Tries) == 0:
+		why = &api.Error{Code: api.CodeNotFound, Message: "no generation of it was ever committed", Hint: "`wakepoint start " + k.rec.spec.Name + "` starts the command afresh"}
+	default:
+		last := k.rec.run.Error
+		why = &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("none of %d tries lived", len(in.Tries)), Hint: "`wakepoint log " + k.rec.spec.Name + "` shows the generations that are left"}
+		if last != nil {
+			why.Message += "; the last one: " + last.Message
+			if n := len(in.Tries); n > 0 && in.Tries[n-1].Fate == policy.Damaged {
+				why.Code = api.CodeIntegrity
+			}
+		}
+	}
+	if err := k.finish(api.Failed, why); err != nil {
+		return err
+	}
+	return errGivenUp
+}
+
+// pause waits between two tries; a request may end the workload meanwhile.
+func (k *keeper) pause(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+			return nil
+		case r := <-k.requests:
+			if err := k.serveDown(r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// signalName returns "SIGKILL" for 9.
+func signalName(n int) string {
+	if s := unixSignalName(syscall.Signal(n)); s != "" {
+		return s
+	}
+	return fmt.Sprintf("signal %d", n)
+}

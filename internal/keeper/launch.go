@@ -1,0 +1,267 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// Launch makes a workload and starts it. A Name that is empty is chosen from
+// the command ("web", "web-2" ...); fields of p that are empty get their
+// defaults, OnCrash by the kind of command; Outcome.Status.Notes says what a
+// person should know of that. It returns when the first generation is
+// committed, or with an error of code 6 when it was refused (the program then
+// runs on without protection, and the Outcome is valid), or when the program
+// has ended before that. An error of starting the command leaves no workload;
+// its cause is os.ErrNotExist or os.ErrPermission where that is why.
+// With spec.Adopt it protects a process that runs already.
+func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress Progress) (Outcome, error) {
+	s, err := s.filled()
+	if err != nil {
+		return Outcome{}, err
+	}
+	spec.Created = time.Now()
+	if spec.Adopt != 0 {
+		if err := describeProcess(&spec); err != nil {
+			return Outcome{}, err
+		}
+	}
+	p, notes, err := preparePolicy(p, spec)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if spec.Stdin != "" && !filepath.IsAbs(spec.Stdin) {
+		spec.Stdin = filepath.Join(spec.Dir, spec.Stdin)
+	}
+	st, err := s.open()
+	if err != nil {
+		return Outcome{}, err
+	}
+	if st.Volatile() {
+		notes = append(notes, "the store "+s.StoreDir+" lies on tmpfs: a power cut loses it")
+	}
+	w, err := createWorkload(st, &spec)
+	if err != nil {
+		return Outcome{}, err
+	}
+	undo := func() {
+		if rerr := st.Remove(spec.Name); rerr != nil {
+			progress.say("remove " + spec.Name + ": " + rerr.Error())
+		}
+	}
+	err = errors.Join(putRecord(w, recordPolicy, p), putRecord(w, recordRun, runRecord{Wanted: true, State: api.Starting}), putRecord(w, recordSpec, spec))
+	if err != nil {
+		undo()
+		return Outcome{}, explain(spec.Name, err)
+	}
+	out, code, err := s.spawn(ctx, w.Dir(), arguments{Options: Options{Name: spec.Name, Action: ActLaunch}}, progress)
+	out.Name = spec.Name
+	out.Status.Notes = append(out.Status.Notes, notes...)
+	if err != nil && out.Status.State != api.Running && ctx.Err() == nil {
+		undo()
+		return Outcome{}, withCause(err, code)
+	}
+	return out, err
+}
+
+// withCause gives an error that came from the keeper the cause by which a
+// caller knows what a shell would have said.
+func withCause(err error, code int) error {
+	e := api.AsError(err)
+	switch code {
+	case 127:
+		return api.Errorf(e.Code, e.Hint, "%s: %w", trimCause(e.Message, fs.ErrNotExist), fs.ErrNotExist)
+	case 126:
+		return api.Errorf(e.Code, e.Hint, "%s: %w", trimCause(e.Message, fs.ErrPermission), fs.ErrPermission)
+	}
+	return err
+}
+
+// trimCause drops the system's words for a cause that is said again.
+func trimCause(message string, cause error) string {
+	for _, words := range []string{"no such file or directory", "permission denied", cause.Error()} {
+		message = strings.TrimSuffix(message, ": "+words)
+	}
+	return message
+}
+
+// createWorkload makes the workload, under a free name when none was wanted.
+func createWorkload(st *store.Store, spec *api.Spec) (*store.Workload, error) {
+	if spec.Name != "" {
+		w, err := st.Create(spec.Name)
+		switch {
+		case errors.Is(err, store.ErrExist):
+			return nil, api.Errorf(api.CodeFailed, "take another --name, or `wakepoint rm "+spec.Name+"`", "there is a workload %s already", spec.Name)
+		case errors.Is(err, store.ErrName):
+			return nil, api.Errorf(api.CodeUsage, "", "%w", err)
+		case err != nil:
+			return nil, explain(spec.Name, err)
+		}
+		return w, nil
+	}
+	base := baseName(spec.Argv)
+	for n := 1; ; n++ {
+		spec.Name = base
+		if n > 1 {
+			spec.Name += "-" + strconv.Itoa(n)
+		}
+		w, err := st.Create(spec.Name)
+		if errors.Is(err, store.ErrExist) && n < 10000 {
+			continue
+		}
+		if err != nil {
+			return nil, explain(spec.Name, err)
+		}
+		return w, nil
+	}
+}
+
+// baseName makes a workload's name of a command.
+func baseName(argv []string) string {
+	var b strings.Builder
+	for _, c := range filepath.Base(argv[0]) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_':
+		case b.Len() > 0 && (c == '.' || c == '-'):
+		default:
+			c = '_'
+		}
+		b.WriteRune(c)
+	}
+	name := b.String()
+	return name[:min(len(name), 56)]
+}
+
+// preparePolicy fills in the defaults and says what a person should know.
+func preparePolicy(p api.Policy, spec api.Spec) (api.Policy, []string, error) {
+	var notes []string
+	put := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	if p.EverySeconds == 0 {
+		p.EverySeconds = 1
+	}
+	if db := Database(spec.Argv); db != "" && p.OnCrash == "" {
+		p.OnCrash = api.OnFresh
+		notes = append(notes, db+" keeps its own durable state: after a crash it is started afresh on its files, not rolled back (--on-crash restore changes that)")
+	}
+	put(&p.OnCrash, api.OnRestore)
+	put(&p.Files, api.FilesRollback)
+	put(&p.OnExit, api.OnFinish)
+	put(&p.GiveUp, api.GiveUpStop)
+	var err error
+	if p.Data, err = dataDirs(p.Data, spec.Dir); err != nil {
+		return p, nil, err
+	}
+	return p, notes, checkPolicy(p)
+}
+
+// dataDirs makes the data directories absolute and free of symbolic links,
+// since neither captures nor put-backs follow any.
+func dataDirs(list []string, base string) ([]string, error) {
+	var out []string
+	for _, d := range list {
+		if !filepath.IsAbs(d) {
+			d = filepath.Join(base, d)
+		}
+		real, err := filepath.EvalSymlinks(d)
+		if err != nil {
+			return nil, api.Errorf(api.CodeUsage, "", "data directory: %w", err)
+		}
+		st, err := os.Stat(real)
+		if err != nil {
+			return nil, api.Errorf(api.CodeUsage, "", "data directory: %w", err)
+		}
+		if !st.IsDir() || real == "/" {
+			return nil, api.Errorf(api.CodeUsage, "", "data directory %s is not one", d)
+		}
+		out = append(out, real)
+	}
+	return out, nil
+}
+
+// describeProcess fills in the spec of a process that is adopted.
+func describeProcess(spec *api.Spec) error {
+	pid := spec.Adopt
+	dir := "/proc/" + strconv.Itoa(pid)
+	if pid <= 0 || startTicks(pid) == 0 {
+		if _, err := os.Stat(dir); err == nil && pid > 0 {
+			return api.Errorf(api.CodeFailed, "its parent has yet to take its exit code", "process %d has ended: it is a zombie", pid)
+		}
+		return api.Errorf(api.CodeFailed, "", "there is no process %d", pid)
+	}
+	words := func(name string) []string {
+		p, _ := os.ReadFile(dir + "/" + name)
+		if len(p) == 0 {
+			return nil
+		}
+		return strings.Split(strings.TrimSuffix(string(p), "\x00"), "\x00")
+	}
+	spec.Argv, spec.Env = words("cmdline"), words("environ")
+	exe, err := os.Readlink(dir + "/exe")
+	if err != nil && len(spec.Argv) == 0 {
+		return api.Errorf(api.CodeRefused, "", "process %d is a kernel thread", pid)
+	}
+	if len(spec.Argv) == 0 {
+		spec.Argv = []string{exe}
+	}
+	own := len(spec.Argv) > 1 && (spec.Argv[1] == "_keeper" || spec.Argv[1] == "_guard") || spec.Argv[0] == "wakepoint-init"
+	if own || pid == os.Getpid() {
+		return api.Errorf(api.CodeRefused, "name a process of your program", "process %d belongs to wakepoint itself", pid)
+	}
+	spec.Dir, _ = os.Readlink(dir + "/cwd")
+	return nil
+}
+
+// databases are the programs that keep their own durable state.
+var databases = map[string]string{
+	"postgres": "PostgreSQL", "postmaster": "PostgreSQL", "mysqld": "MySQL", "mariadbd": "MariaDB", "etcd": "etcd",
+}
+
+// wrappers run the command that their arguments name.
+var wrappers = map[string]bool{
+	"sudo": true, "runuser": true, "setpriv": true, "su": true, "gosu": true, "chpst": true, "env": true, "nice": true, "exec": true,
+}
+
+// Database names the database that a command is, "" when it is none: one
+// that says nothing acknowledged is lost in a crash, as long as nobody rolls
+// its files back.
+func Database(argv []string) string {
+	if len(argv) == 0 {
+		return ""
+	}
+	if db := databases[filepath.Base(argv[0])]; db != "" {
+		return db
+	}
+	if wrappers[filepath.Base(argv[0])] {
+		for _, a := range argv[1:] {
+			if db := databases[filepath.Base(a)]; db != "" {
+				return db
+			}
+		}
+	}
+	return redisLog(argv)
+}
+
+// redisLog names a redis that keeps an append-only file by its arguments.
+func redisLog(argv []string) string {
+	if filepath.Base(argv[0]) != "redis-server" {
+		return ""
+	}
+	for i, a := range argv[1:] {
+		if a == "--appendonly" && i+2 < len(argv) && argv[i+2] == "yes" {
+			return "redis with an append-only file"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,125 @@
+package keeper
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/policy"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// What a keeper notes in a generation.
+const (
+	metaTaken = "taken" // the instant that it shows, RFC 3339
+	metaRun   = "run"   // number of the run that made it
+	metaFrom  = "from"  // the generation that this run was restored from, "0": none
+	metaHome  = "home"  // the workload's directory when it was made
+)
+
+// tagUndo marks what ran before a restore.
+const tagUndo = "undo"
+
+// taken returns the instant that a generation shows.
+func taken(i store.Info) time.Time {
+	if t, err := time.Parse(time.RFC3339Nano, i.Meta[metaTaken]); err == nil {
+		return t
+	}
+	return i.CommittedAt
+}
+
+func metaNumber(i store.Info, name string) uint64 {
+	n, _ := strconv.ParseUint(i.Meta[name], 10, 64)
+	return n
+}
+
+// lineage is the generations of a workload as recovery sees them.
+type lineage struct {
+	infos   []store.Info // newest first
+	damaged []store.Generation
+}
+
+func readLineage(v interface {
+	Generations() ([]store.Info, []store.Damage, error)
+}) (lineage, error) {
+	infos, damage, err := v.Generations()
+	if err != nil {
+		return lineage{}, err
+	}
+	l := lineage{infos: infos}
+	for _, d := range damage {
+		l.damaged = append(l.damaged, d.Generations...)
+	}
+	slices.SortFunc(l.infos, func(a, b store.Info) int { return cmp.Compare(b.Generation, a.Generation) })
+	return l, nil
+}
+
+// info returns one generation's description.
+func (l lineage) info(g store.Generation) (store.Info, bool) {
+	for _, i := range l.infos {
+		if i.Generation == g {
+			return i, true
+		}
+	}
+	return store.Info{}, false
+}
+
+// head returns the generation that a workload stands on: the newest that its
+// run has made, else what the run record says. 0 when there is none.
+func (l lineage) head(r runRecord) store.Generation {
+	for _, i := range l.infos {
+		if metaNumber(i, metaRun) == r.Run {
+			return i.Generation
+		}
+	}
+	if r.Head == headUnknown && len(l.infos) > 0 {
+		return l.infos[0].Generation
+	}
+	return r.Head
+}
+
+// line returns the generations behind head, newest first: its parents, and
+// where one is missing whatever is next older.
+func (l lineage) line(head store.Generation) []store.Info {
+	var out []store.Info
+	next := head
+	for _, i := range l.infos {
+		if next == 0 {
+			break
+		}
+		if i.Generation > next {
+			continue
+		}
+		out = append(out, i)
+		next = i.Parent
+	}
+	return out
+}
+
+// candidates is a line as policy sees it.
+func candidates(line []store.Info) []policy.Candidate {
+	out := make([]policy.Candidate, 0, len(line))
+	for _, i := range line {
+		out = append(out, policy.Candidate{
+			Generation: policy.Generation(i.Generation),
+			Taken:      taken(i),
+			From:       policy.Generation(metaNumber(i, metaFrom)),
+		})
+	}
+	return out
+}
+
+// older says that g is not the newest state on its line: one that was
+// committed later by the same history is passed over or damaged.
+func (l lineage) older(g, head store.Generation) bool {
+	if head != g {
+		return true
+	}
+	for _, d := range l.damaged {
+		if d > g && d > head {
+			return true
+		}
+	}
+	return false
+}

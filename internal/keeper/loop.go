@@ -1,0 +1,273 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/policy"
+	"github.com/wakepoint/wakepoint/internal/store"
+	"github.com/wakepoint/wakepoint/internal/terminal"
+)
+
+// errLeave ends the loop while the tree runs on.
+var errLeave = errors.New("leaving the workload as it is")
+
+// keeper is the state machine of one workload. One goroutine, the one that
+// runs bring and loop, owns all fields but those that mu guards; it makes all
+// calls on the tree, one at a time. Requests come to it over a channel.
+type keeper struct {
+	m       machine
+	v       vault
+	log     *slog.Logger
+	helper  string // program of an init
+	site    Site
+	rec     records
+	say     func(words string) // progress of the action; never nil
+	onFirst func(error)        // told once how the first checkpoint of a launch went; may be nil
+
+	tree    tree
+	hub     *terminal.Hub
+	record  *os.File         // the init records the command's end in it
+	inherit bool             // this very tree's last generation was committed
+	parent  store.Generation // of the next generation; 0: none
+	index   *files.Index     // of parent; nil: not known
+	quiet   bool             // the command has ended cleanly and left processes behind
+
+	due       *time.Timer // the next checkpoint
+	probation *time.Timer // when a restored state counts as sound; stopped when none is on trial
+	beat      *time.Timer // the next heartbeat
+	failures  int         // checkpoints in a row
+
+	requests chan *request
+	released chan struct{} // closed when the keeper has let go of the workload
+
+	mu   sync.Mutex // guards what follows; taken alone
+	view api.Status
+	live tree          // nil when none runs
+	seen *terminal.Hub // nil when there is no terminal
+}
+
+// request is one that the loop answers.
+type request struct {
+	api.Request
+	reply    chan api.Reply     // buffered: gets exactly one
+	progress func(words string) // never nil
+}
+
+func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
+	k := &keeper{
+		m: m, v: v, site: site, log: log, helper: site.Program,
+		say:      func(string) {},
+		requests: make(chan *request),
+		released: make(chan struct{}),
+	}
+	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat} {
+		*t = time.NewTimer(time.Hour)
+		(*t).Stop()
+	}
+	return k
+}
+
+// load reads the workload's records.
+func (k *keeper) load() error {
+	rec, err := readRecords(k.v)
+	if err != nil {
+		return fmt.Errorf("read the records: %w", err)
+	}
+	k.rec = rec
+	k.publish()
+	return nil
+}
+
+// every is the interval between checkpoints.
+func (k *keeper) every() time.Duration { return seconds(k.rec.policy.EverySeconds) }
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// path names a file of ours in the workload's directory.
+func (k *keeper) path(name string) string { return filepath.Join(k.v.Dir(), name) }
+
+// setTree makes t the tree that the keeper looks after, with its next
+// checkpoint due after a while.
+func (k *keeper) setTree(t tree, due time.Duration) {
+	k.due.Reset(due)
+	k.beat.Reset(0)
+	k.hold(t)
+}
+
+// hold makes t the tree; nil is none.
+func (k *keeper) hold(t tree) {
+	k.tree, k.inherit, k.quiet = t, false, false
+	k.hub = nil
+	if t != nil && t.Terminal() != nil {
+		hub, err := terminal.NewHub(t.Terminal(), terminal.Options{})
+		if err != nil {
+			k.log.Error("relay the terminal", "err", err)
+		}
+		k.hub = hub
+	}
+	k.mu.Lock()
+	k.live, k.seen = t, k.hub
+	k.mu.Unlock()
+}
+
+// dropTree lets go of the tree, which has ended or is to run on.
+func (k *keeper) dropTree(wait *uint32) {
+	if k.hub != nil {
+		if wait != nil {
+			_ = k.hub.End(*wait)
+		} else {
+			_ = k.hub.Close()
+		}
+	}
+	t := k.tree
+	k.hold(nil)
+	if t != nil {
+		if err := t.Close(); err != nil {
+			k.log.Error("let the tree go", "err", err)
+		}
+	}
+	if k.record != nil {
+		_ = k.record.Close()
+		k.record = nil
+	}
+	k.due.Stop()
+	k.probation.Stop()
+	k.beat.Stop()
+}
+
+// loop looks after the tree until it has ended for good (nil), the keeper is
+// asked to leave (errLeave), or nothing can be written any more.
+func (k *keeper) loop(ctx context.Context) error {
+	for k.tree != nil {
+		command := k.tree.CommandDone()
+		if k.quiet {
+			command = nil
+		}
+		select {
+		case <-ctx.Done():
+			return k.leave()
+		case <-k.due.C:
+			if err := k.scheduled(ctx); err != nil {
+				return err
+			}
+		case <-k.beat.C:
+			k.heartbeat()
+		case <-k.probation.C:
+			k.lived()
+		case <-command:
+			if err := k.commandEnded(ctx); err != nil {
+				return err
+			}
+		case <-k.tree.Done():
+			if err := k.treeEnded(ctx); err != nil {
+				return err
+			}
+		case r := <-k.requests:
+			if err := k.serve(ctx, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// leave lets the tree run on without a keeper.
+func (k *keeper) leave() error {
+	k.dropTree(nil)
+	return errLeave
+}
+
+// heartbeat notes on the disk, without haste, that the tree lives.
+func (k *keeper) heartbeat() {
+	k.beat.Reset(heartbeat)
+	now := time.Now()
+	if err := os.Chtimes(k.path(beatName), now, now); errors.Is(err, os.ErrNotExist) {
+		if f, err := os.OpenFile(k.path(beatName), os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+			_ = f.Close()
+		}
+	}
+}
+
+// scheduled takes the checkpoint that is due. A failure is noted and tried
+// again later; only a lost right to write ends the loop.
+func (k *keeper) scheduled(ctx context.Context) error {
+	_, err := k.checkpoint(ctx, checkpointOptions{})
+	if errors.Is(err, store.ErrStale) {
+		k.log.Error("another keeper has taken over")
+		_ = k.leave()
+		return err
+	}
+	return nil
+}
+
+// putRun makes the run record durable, and then visible.
+func (k *keeper) putRun() error {
+	if err := putRecord(k.v, recordRun, k.rec.run); err != nil {
+		return fmt.Errorf("note what runs: %w", err)
+	}
+	k.publish()
+	return nil
+}
+
+func (k *keeper) putHistory() error {
+	if err := putRecord(k.v, recordHistory, k.rec.history); err != nil {
+		return fmt.Errorf("note the history: %w", err)
+	}
+	k.publish()
+	return nil
+}
+
+// lived ends the incident: the restored state has outlived its probation.
+func (k *keeper) lived() {
+	h := &k.rec.history
+	if h.Incident == nil {
+		return
+	}
+	if n := len(h.Incident.Tries); n > 0 {
+		t := &h.Incident.Tries[n-1]
+		t.Fate = policy.Lived
+		if t.Generation != 0 {
+			h.Proven = append(h.Proven, t.Generation)
+		}
+	}
+	k.closeIncident()
+	if err := k.putHistory(); err != nil {
+		k.log.Error("close the incident", "err", err)
+	}
+}
+
+func (k *keeper) closeIncident() {
+	h := &k.rec.history
+	if h.Incident == nil {
+		return
+	}
+	h.Past = append(h.Past, *h.Incident)
+	if n := len(h.Past) - pastMax; n > 0 {
+		h.Past = h.Past[n:]
+	}
+	h.Incident = nil
+	k.probation.Stop()
+}
+
+// endOf turns a wait status into what policy judges.
+func endOf(known bool, wait uint32) policy.End {
+	ws := syscall.WaitStatus(wait)
+	switch {
+	case !known:
+		return policy.End{}
+	case ws.Signaled():
+		return policy.End{Known: true, Signal: int(ws.Signal())}
+	default:
+		return policy.End{Known: true, Code: ws.ExitStatus()}
+	}
+}

@@ -1,0 +1,354 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// List returns the status of every workload, by name. One whose records
+// cannot be read is listed as failed, with the reason.
+func List(ctx context.Context, s Site) ([]api.Status, error) {
+	st, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	names, err := st.Names()
+	if err != nil {
+		return nil, err
+	}
+	var out []api.Status
+	for _, name := range names {
+		v, err := StatusOf(ctx, s, name)
+		switch {
+		case err == nil:
+			out = append(out, v)
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.Is(err, fs.ErrNotExist) || api.AsError(err).Code == api.CodeNotFound: // being made, or gone
+		default:
+			out = append(out, api.Status{Row: api.Row{Name: name, State: api.Failed}, LastError: explain(name, err)})
+		}
+	}
+	return out, nil
+}
+
+// StatusOf returns the status of one workload: its keeper's answer, or, where
+// none lives, what its records say.
+func StatusOf(ctx context.Context, s Site, name string) (api.Status, error) {
+	w, err := s.workload(name)
+	if err != nil {
+		return api.Status{}, err
+	}
+	r, err := api.Call(ctx, w.Dir(), api.Request{Op: api.OpStatus}, nil)
+	if err == nil && r.Status != nil {
+		return *r.Status, nil
+	}
+	if ctx.Err() != nil {
+		return api.Status{}, ctx.Err()
+	}
+	return statusAtRest(w)
+}
+
+// statusAtRest describes a workload that has no keeper.
+func statusAtRest(w *store.Workload) (api.Status, error) {
+	rec, err := readRecords(w)
+	if err != nil {
+		return api.Status{}, err
+	}
+	v := describe(rec, w.Dir())
+	l, err := readLineage(realVault{w})
+	if err != nil {
+		return v, err
+	}
+	addNewest(&v, l)
+	if !rec.run.Wanted {
+		return v, nil
+	}
+	if (realMachine{}).Alive(rec.run.Handle) {
+		v.State, v.PID = api.Running, int(rec.run.Handle.Command)
+		v.LostWorkSeconds = sinceTaken(v)
+		return v, nil
+	}
+	v.State, v.PID = api.Down, 0
+	if i, ok := l.info(l.head(rec.run)); ok {
+		k := keeper{v: realVault{w}, rec: rec}
+		v.LostWorkSeconds = max(0, k.lastSeen(taken(i)).Sub(taken(i)).Seconds())
+	}
+	return v, nil
+}
+
+// Log returns the generations of a workload, newest first, and a line for
+// each that is damaged.
+func Log(ctx context.Context, s Site, name string) (rows []api.GenerationRow, damaged []string, err error) {
+	w, err := s.workload(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	rec, err := readRecords(w)
+	if err != nil {
+		return nil, nil, explain(name, err)
+	}
+	infos, damage, err := w.Generations()
+	if err != nil {
+		return nil, nil, explain(name, err)
+	}
+	for _, i := range infos {
+		rows = append(rows, row(i, rec.history.verdict(i.Generation)))
+	}
+	for _, d := range damage {
+		damaged = append(damaged, d.Error())
+	}
+	return rows, damaged, nil
+}
+
+// call asks the keeper of a workload.
+func (s Site) call(ctx context.Context, name string, q api.Request, progress Progress) (api.Reply, *store.Workload, error) {
+	w, err := s.workload(name)
+	if err != nil {
+		return api.Reply{}, nil, err
+	}
+	r, err := api.Call(ctx, w.Dir(), q, func(r api.Reply) { progress.say(r.Progress) })
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = api.Errorf(api.CodeFailed, "`wakepoint status "+name+"` shows what runs", "its keeper died before it answered")
+	}
+	return r, w, err
+}
+
+// notRunning explains that there is nobody to ask.
+func notRunning(w *store.Workload, name string) error {
+	v, err := statusAtRest(w)
+	if err != nil {
+		return explain(name, err)
+	}
+	switch v.State {
+	case api.Running:
+		return api.Errorf(api.CodeFailed, "`wakepoint recover` gives it one", "%s runs without a keeper", name)
+	case api.Down:
+		return api.Errorf(api.CodeFailed, "`wakepoint recover` brings it back", "%s does not run", name)
+	}
+	return api.Errorf(api.CodeFailed, "`wakepoint start "+name+"`", "%s does not run: it is %s", name, v.State)
+}
+
+// Checkpoint takes a generation now and returns when it is committed.
+func Checkpoint(ctx context.Context, s Site, name, tag string) (api.GenerationRow, error) {
+	r, w, err := s.call(ctx, name, api.Request{Op: api.OpCheckpoint, Tag: tag}, nil)
+	if errors.Is(err, api.ErrNoKeeper) {
+		err = notRunning(w, name)
+	}
+	if err != nil {
+		return api.GenerationRow{}, err
+	}
+	return *r.Generation, nil
+}
+
+// StopOptions says how a workload is stopped.
+type StopOptions struct {
+	Signal  int           // 0: checkpoint and end frozen; else let it end by itself first
+	Timeout time.Duration // how long it may take to end by itself; then checkpoint and end
+}
+
+// Stop commits what runs and ends it. A workload that does not run stays as it
+// is; one that is down is not brought back any more until it is started.
+func Stop(ctx context.Context, s Site, name string, o StopOptions, progress Progress) (api.Status, error) {
+	q := api.Request{Op: api.OpStop, Signal: o.Signal, TimeoutSeconds: o.Timeout.Seconds()}
+	r, w, err := s.call(ctx, name, q, progress)
+	if errors.Is(err, api.ErrNoKeeper) {
+		v, serr := statusAtRest(w)
+		switch {
+		case serr != nil:
+			return v, explain(name, serr)
+		case v.State == api.Running:
+			if _, err := Start(ctx, s, name, progress); err != nil {
+				return v, err
+			}
+			r, _, err = s.call(ctx, name, q, progress)
+		case v.State == api.Down:
+			return s.rest(w, name)
+		default:
+			return v, nil
+		}
+	}
+	if err != nil {
+		return api.Status{}, err
+	}
+	return *r.Status, nil
+}
+
+// rest makes a workload that is down one that is stopped.
+func (s Site) rest(w *store.Workload, name string) (api.Status, error) {
+	l, err := w.Lock()
+	if err != nil {
+		return api.Status{}, explain(name, err)
+	}
+	defer l.Close()
+	rec, err := readRecords(w)
+	if err != nil {
+		return api.Status{}, explain(name, err)
+	}
+	rec.run.Wanted, rec.run.State, rec.run.Frozen = false, api.Stopped, true
+	if err := putRecord(w, recordRun, rec.run); err != nil {
+		return api.Status{}, explain(name, err)
+	}
+	return statusAtRest(w)
+}
+
+// Set changes a workload's policy.
+func Set(ctx context.Context, s Site, name string, c api.PolicyChange) (api.Policy, error) {
+	if c.Data != nil {
+		v, err := StatusOf(ctx, s, name)
+		if err != nil {
+			return api.Policy{}, err
+		}
+		dirs, err := dataDirs(*c.Data, v.Dir)
+		if err != nil {
+			return api.Policy{}, err
+		}
+		c.Data = &dirs
+	}
+	r, w, err := s.call(ctx, name, api.Request{Op: api.OpSet, Change: &c}, nil)
+	if err == nil {
+		return r.Status.Policy, nil
+	}
+	if !errors.Is(err, api.ErrNoKeeper) {
+		return api.Policy{}, err
+	}
+	l, err := w.Lock()
+	if err != nil {
+		return api.Policy{}, explain(name, err)
+	}
+	defer l.Close()
+	rec, err := readRecords(w)
+	if err != nil {
+		return api.Policy{}, explain(name, err)
+	}
+	p := change(rec.policy, c)
+	if err := checkPolicy(p); err != nil {
+		return p, err
+	}
+	return p, explainNil(name, putRecord(w, recordPolicy, p))
+}
+
+// explainNil is explain for errors that may be nil.
+func explainNil(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return explain(name, err)
+}
+
+// Signal sends a signal to the workload's command.
+func Signal(ctx context.Context, s Site, name string, sig int) error {
+	_, w, err := s.call(ctx, name, api.Request{Op: api.OpSignal, Signal: sig}, nil)
+	if !errors.Is(err, api.ErrNoKeeper) {
+		return err
+	}
+	rec, rerr := readRecords(w)
+	h := rec.run.Handle
+	if rerr != nil || !rec.run.Wanted || !(realMachine{}).Alive(engine.Handle{BootID: h.BootID, Command: h.Command, CommandStart: h.CommandStart}) {
+		return notRunning(w, name)
+	}
+	return syscall.Kill(int(h.Command), syscall.Signal(sig))
+}
+
+// Attach connects to the workload's terminal; the connection speaks the
+// protocol of the terminal package, which also says who may only look.
+func Attach(ctx context.Context, s Site, name string, readOnly bool) (net.Conn, error) {
+	w, err := s.workload(name)
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := api.Stream(ctx, w.Dir(), api.Request{Op: api.OpAttach, ReadOnly: readOnly}, nil)
+	if errors.Is(err, api.ErrNoKeeper) {
+		return nil, notRunning(w, name)
+	}
+	return c, err
+}
+
+// waitAgain is how often Wait looks at a workload that has no keeper.
+const waitAgain = 200 * time.Millisecond
+
+// Wait returns when the workload has ended for good (stopped, finished or
+// failed), with its last status. Recoveries in between do not end it.
+func Wait(ctx context.Context, s Site, name string) (api.Status, error) {
+	for {
+		r, w, err := s.call(ctx, name, api.Request{Op: api.OpWait}, nil)
+		if w == nil {
+			return api.Status{}, err
+		}
+		v := r.Status
+		if err != nil || v == nil {
+			at, serr := statusAtRest(w)
+			if serr != nil {
+				return at, serr
+			}
+			v = &at
+		}
+		switch v.State {
+		case api.Stopped, api.Finished, api.Failed:
+			return *v, nil
+		}
+		select {
+		case <-ctx.Done():
+			return *v, ctx.Err()
+		case <-time.After(waitAgain):
+		}
+	}
+}
+
+// Remove ends a workload, if it runs, and deletes it with all its generations.
+func Remove(ctx context.Context, s Site, name string) error {
+	_, w, err := s.call(ctx, name, api.Request{Op: api.OpRemove}, nil)
+	if w == nil {
+		return err
+	}
+	if errors.Is(err, api.ErrNoKeeper) {
+		err = endTree(ctx, w)
+	}
+	if err != nil {
+		return explain(name, err)
+	}
+	st, err := s.open()
+	if err != nil {
+		return err
+	}
+	return explainNil(name, st.Remove(name))
+}
+
+// endTree ends a tree that runs without a keeper.
+func endTree(ctx context.Context, w *store.Workload) error {
+	rec, err := readRecords(w)
+	if err != nil || !(realMachine{}).Alive(rec.run.Handle) {
+		return nil // a workload whose records are lost can be removed too
+	}
+	l, err := lockOf(ctx, realVault{w})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	t, err := engine.Open(ctx, rec.run.Handle)
+	if err != nil {
+		return fmt.Errorf("end it: %w", err)
+	}
+	defer t.Close()
+	return t.Kill(ctx)
+}
+
+// Output returns the path of the file that holds what a workload printed.
+func Output(s Site, name string) (string, error) {
+	w, err := s.workload(name)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(w.Dir(), api.OutputName), nil
+}

@@ -1,0 +1,177 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// DumpTo writes the process tree below pid into dir, which is made, or
+// exists and is empty. The tree is ended when the generation is committed,
+// or, with leaveRunning, goes on. On an error it runs on as before, and dir
+// is as it was.
+func DumpTo(ctx context.Context, dir string, pid int, leaveRunning bool) (err error) {
+	spec := api.Spec{Name: filepath.Base(dir), Adopt: pid, Created: time.Now()}
+	if err := describeProcess(&spec); err != nil {
+		return err
+	}
+	made, err := emptyDir(dir)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			clearDir(dir, made)
+		}
+	}()
+	w, err := store.OpenWorkload(dir)
+	if err != nil {
+		return explainStore(dir, err)
+	}
+	lock, err := w.Lock()
+	if err != nil {
+		return explain(spec.Name, err)
+	}
+	defer lock.Close()
+	spec.Env = nil // the image has it
+	p := api.Policy{EverySeconds: 1, Files: api.FilesRollback, OnCrash: api.OnRestore, OnExit: api.OnFinish, GiveUp: api.GiveUpStop}
+	if err := errors.Join(putRecord(w, recordSpec, spec), putRecord(w, recordPolicy, p)); err != nil {
+		return explain(spec.Name, err)
+	}
+	k := newKeeper(realMachine{}, realVault{w}, Site{}, slog.New(slog.DiscardHandler))
+	k.rec.spec, k.rec.policy = spec, p
+	h, err := k.m.HandleOf(engine.PID(pid))
+	if err != nil {
+		return explain(spec.Name, err)
+	}
+	t, err := k.m.Open(ctx, h)
+	if err != nil {
+		return explain(spec.Name, err)
+	}
+	defer t.Close()
+	k.tree = t
+	o := checkpointOptions{hold: !leaveRunning, held: frozen.Kill}
+	if _, err := k.take(ctx, o); err != nil {
+		return explain(spec.Name, err)
+	}
+	return nil
+}
+
+// emptyDir sees to it that dir is a directory with nothing in it, mode 0700.
+func emptyDir(dir string) (made bool, err error) {
+	list, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return false, api.Errorf(api.CodeFailed, "", "%w", err)
+		}
+		return true, nil
+	case err != nil:
+		return false, api.Errorf(api.CodeFailed, "", "%w", err)
+	case len(list) > 0:
+		return false, api.Errorf(api.CodeUsage, "name one that is empty or does not exist", "%s is not empty", dir)
+	}
+	return false, os.Chmod(dir, 0o700)
+}
+
+// clearDir undoes a dump that failed.
+func clearDir(dir string, made bool) {
+	if made {
+		_ = os.RemoveAll(dir)
+		return
+	}
+	list, _ := os.ReadDir(dir)
+	for _, e := range list {
+		_ = os.RemoveAll(filepath.Join(dir, e.Name()))
+	}
+}
+
+// RestoreFromOptions says how a dumped tree comes back.
+type RestoreFromOptions struct {
+	Detach   bool   // return when it runs; else when it has ended
+	PIDFile  string // gets the root's PID as the caller sees it; may be empty
+	NewPIDNS bool   // into namespaces of its own instead of the host's same PIDs
+	Program  string // as in Site
+}
+
+// RestoreFrom brings back the tree that DumpTo wrote into dir. Without Detach
+// it returns when the tree has ended, with the exit code of its root: 128+n
+// for a signal. When ctx ends first the tree runs on.
+func RestoreFrom(ctx context.Context, dir string, o RestoreFromOptions) (exitCode int, err error) {
+	name := filepath.Base(dir)
+	if _, err := os.Stat(filepath.Join(dir, "workload")); err != nil {
+		return 0, api.Errorf(api.CodeNotFound, "`wakepoint dump --to "+dir+" PID` makes one", "%s holds no dump", dir)
+	}
+	w, err := store.OpenWorkload(dir)
+	if err != nil {
+		return 0, explainStore(dir, err)
+	}
+	record, err := os.CreateTemp(dir, ".wait-")
+	if err != nil {
+		return 0, explain(name, err)
+	}
+	defer record.Close()
+	defer os.Remove(record.Name())
+	t, err := restoreDump(ctx, realMachine{}, realVault{w}, engine.RestoreOptions{Record: record, HostPIDs: !o.NewPIDNS, Helper: o.Program})
+	if err != nil {
+		return 0, explain(name, err)
+	}
+	defer t.Close()
+	if o.PIDFile != "" {
+		text := strconv.Itoa(int(t.Handle().Command)) + "\n"
+		if err := os.WriteFile(o.PIDFile, []byte(text), 0o644); err != nil {
+			return 0, explain(name, fmt.Errorf("it runs, but its number could not be written: %w", err))
+		}
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-t.Done():
+	}
+	k := keeper{tree: t}
+	wait, known := k.wait()
+	e := endOf(known, wait)
+	if e.Signal != 0 {
+		return 128 + e.Signal, nil
+	}
+	return e.Code, nil
+}
+
+// restoreDump brings back the generation that a dump holds.
+func restoreDump(ctx context.Context, m machine, v vault, o engine.RestoreOptions) (tree, error) {
+	l, err := readLineage(v)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(l.infos) == 0 && len(l.damaged) > 0:
+		return nil, api.Errorf(api.CodeIntegrity, "", "%v is damaged", l.damaged[0])
+	case len(l.infos) == 0:
+		return nil, api.Errorf(api.CodeNotFound, "", "the dump holds no generation")
+	}
+	r, err := v.OpenGeneration(l.infos[0].Generation)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if err := putBack(r); err != nil {
+		return nil, fmt.Errorf("put the files back: %w", err)
+	}
+	rs, err := m.Restore(ctx, r, o)
+	if err != nil {
+		return nil, err
+	}
+	return rs.Run()
+}

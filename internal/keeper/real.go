@@ -1,0 +1,218 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// realMachine is the engine.
+type realMachine struct{}
+
+func (realMachine) Start(ctx context.Context, o engine.StartOptions) (tree, error) {
+	t, err := engine.Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return realTree{t}, nil
+}
+
+func (realMachine) Open(ctx context.Context, h engine.Handle) (tree, error) {
+	t, err := engine.Open(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return realTree{t}, nil
+}
+
+func (realMachine) HandleOf(command engine.PID) (engine.Handle, error) {
+	return engine.HandleOf(command)
+}
+
+func (realMachine) Restore(ctx context.Context, s engine.Source, o engine.RestoreOptions) (restored, error) {
+	r, err := engine.Restore(ctx, s, o)
+	if err != nil {
+		return nil, err
+	}
+	return realRestored{r}, nil
+}
+
+func (realMachine) Alive(h engine.Handle) bool {
+	if h.BootID == "" || h.BootID != bootID() {
+		return false
+	}
+	if h.Init != 0 {
+		return startTicks(int(h.Init)) == h.InitStart
+	}
+	return h.Command != 0 && startTicks(int(h.Command)) == h.CommandStart
+}
+
+// Orphan looks for an init (argv[0] "wakepoint-init") that holds the file open.
+func (realMachine) Orphan(path string) (engine.Handle, error) {
+	list, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return engine.Handle{}, err
+	}
+	for _, name := range list {
+		text, err := os.ReadFile(name)
+		if err != nil || !strings.HasPrefix(string(text), "wakepoint-init\x00") {
+			continue
+		}
+		dir := filepath.Dir(name)
+		if !holds(dir, path) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		h := engine.Handle{BootID: bootID(), Init: engine.PID(pid), InitStart: startTicks(pid)}
+		// The command is the first child that an init has.
+		children, err := os.ReadFile(fmt.Sprintf("%s/task/%d/children", dir, pid))
+		if f := strings.Fields(string(children)); err == nil && len(f) > 0 {
+			n, _ := strconv.Atoi(f[0])
+			h.Command, h.CommandStart = engine.PID(n), startTicks(n)
+		}
+		return h, nil
+	}
+	return engine.Handle{}, os.ErrProcessDone
+}
+
+// holds says whether the process of a /proc directory has path open.
+func holds(dir, path string) bool {
+	fds, err := os.ReadDir(dir + "/fd")
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(dir + "/fd/" + fd.Name()); err == nil && to == path {
+			return true
+		}
+	}
+	return false
+}
+
+// bootID names this boot of the kernel (random(4)).
+func bootID() string {
+	p, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(p))
+}
+
+// startTicks returns when a process started (proc_pid_stat(5), field 22), 0
+// when there is none or only a zombie is left of it.
+func startTicks(pid int) uint64 {
+	p, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	text := string(p)
+	f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+		return 0
+	}
+	n, err := strconv.ParseUint(f[19], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// realTree is an engine's tree whose Freeze fits the seam.
+type realTree struct{ *engine.Tree }
+
+func (t realTree) Freeze(ctx context.Context) (frozen, error) {
+	f, err := t.Tree.Freeze(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// realRestored is an engine's restored tree that fits the seam.
+type realRestored struct{ r *engine.Restored }
+
+// Handle returns the zero handle when the engine tells it only after Run.
+func (r realRestored) Handle() engine.Handle {
+	if h, ok := any(r.r).(interface{ Handle() engine.Handle }); ok {
+		return h.Handle()
+	}
+	return engine.Handle{}
+}
+
+func (r realRestored) Resets() int { return r.r.Resets }
+func (r realRestored) Kill() error { return r.r.Kill() }
+
+func (r realRestored) Run() (tree, error) {
+	t, err := r.r.Run()
+	if err != nil {
+		return nil, err
+	}
+	return realTree{t}, nil
+}
+
+// realVault is a store's workload.
+type realVault struct{ *store.Workload }
+
+func (v realVault) Begin(parent store.Generation) (draft, error) {
+	d, err := v.Workload.Begin(parent)
+	if err != nil {
+		return nil, err
+	}
+	return realDraft{d}, nil
+}
+
+func (v realVault) OpenGeneration(g store.Generation) (reader, error) {
+	r, err := v.Workload.OpenGeneration(g)
+	if err != nil {
+		return nil, err
+	}
+	return realReader{r}, nil
+}
+
+// realDraft is a store's draft as the engine's Sink.
+type realDraft struct{ d *store.Draft }
+
+func (d realDraft) Blob(name string, data []byte) error { return d.d.Blob(name, data) }
+func (d realDraft) Abort() error                        { return d.d.Abort() }
+
+func (d realDraft) Section(name string, inherit bool) (engine.SectionSink, error) {
+	s, err := d.d.Section(name, inherit)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (d realDraft) Commit(ctx context.Context, pause time.Duration, tag string, meta map[string]string) (store.Info, error) {
+	return d.d.Commit(ctx, store.CommitInfo{Pause: pause, Tag: tag, Meta: meta})
+}
+
+// realReader is a store's reader as the engine's Source.
+type realReader struct{ r *store.Reader }
+
+func (r realReader) Blob(name string) ([]byte, error) { return r.r.Blob(name) }
+func (r realReader) Close() error                     { return r.r.Close() }
+
+func (r realReader) Section(name string) (engine.SectionSource, error) {
+	s, err := r.r.Section(name)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// damaged says that a generation itself cannot be used, whatever the host.
+func damaged(err error) bool {
+	return errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrVersion) || errors.Is(err, store.ErrNotFound)
+}

@@ -1,0 +1,125 @@
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/policy"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// The records of a workload. Each is JSON, written durably before it is
+// acted on.
+const (
+	recordSpec    = "spec"    // api.Spec: what it runs
+	recordPolicy  = "policy"  // api.Policy: how it is looked after
+	recordRun     = "run"     // runRecord: what it is doing
+	recordHistory = "history" // historyRecord: crashes, tries and verdicts
+)
+
+// runRecord is what a workload is doing and should be doing.
+type runRecord struct {
+	// Wanted is set as long as the workload should run: `recover` brings it
+	// back. A stop, a clean end and a failure clear it.
+	Wanted bool             `json:"wanted"`
+	State  api.State        `json:"state"`
+	Run    uint64           `json:"run"`  // how often it was started or restored
+	From   store.Generation `json:"from"` // the generation that this run was restored from; 0: started afresh
+	// Head is what the workload stands on as long as this run has made no
+	// generation: From, and while a run is being brought up what it stood on
+	// before. 0: nothing.
+	Head    store.Generation `json:"head"`
+	Handle  engine.Handle    `json:"handle"`
+	Started time.Time        `json:"started"`
+	// Frozen says of a stopped workload that its newest generation is the
+	// state in which it was ended; without, it ended by itself.
+	Frozen   bool          `json:"frozen"`
+	Ended    bool          `json:"ended"`  // Wait is valid
+	Daemon   bool          `json:"daemon"` // the command ended cleanly and left processes behind
+	Wait     uint32        `json:"wait"`
+	Error    *api.Error    `json:"error,omitempty"`
+	Recovery *api.Recovery `json:"recovery,omitempty"`
+}
+
+// historyRecord is what recovery must know of the past.
+type historyRecord struct {
+	Bad      []policy.Generation `json:"bad,omitempty"`
+	Proven   []policy.Generation `json:"proven,omitempty"`
+	Incident *policy.Incident    `json:"incident,omitempty"` // the open one
+	Past     []policy.Incident   `json:"past,omitempty"`     // closed ones, oldest first
+}
+
+// headUnknown stands for whatever is newest.
+const headUnknown = ^store.Generation(0)
+
+// pastMax bounds the closed incidents that are remembered.
+const pastMax = 20
+
+// files of a keeper in its workload's directory, beside the store's.
+const (
+	waitName  = "wait"       // the init records the command's end in it
+	beatName  = "heartbeat"  // its mtime is when the keeper last saw the tree alive
+	logName   = "keeper.log" // what keeper and guard say
+	heartbeat = 2 * time.Second
+)
+
+type recorder interface {
+	PutRecord(name string, data []byte) error
+	Record(name string) ([]byte, error)
+}
+
+func putRecord(r recorder, name string, v any) error {
+	p, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("record %s: %w", name, err)
+	}
+	return r.PutRecord(name, p)
+}
+
+func getRecord(r recorder, name string, v any) error {
+	p, err := r.Record(name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(p, v); err != nil {
+		return fmt.Errorf("record %s: %w", name, err)
+	}
+	return nil
+}
+
+// records is all of a workload's records.
+type records struct {
+	spec    api.Spec
+	policy  api.Policy
+	run     runRecord
+	history historyRecord
+}
+
+// readRecords reads them all. A workload without a spec was never launched:
+// fs.ErrNotExist. A missing or damaged history is an empty one: it says what
+// to avoid, and nothing that is needed to restore.
+func readRecords(r recorder) (records, error) {
+	var out records
+	if err := getRecord(r, recordSpec, &out.spec); err != nil {
+		return out, err
+	}
+	if err := getRecord(r, recordPolicy, &out.policy); err != nil {
+		return out, err
+	}
+	switch err := getRecord(r, recordRun, &out.run); {
+	case errors.Is(err, store.ErrDamaged):
+		// What it did is unknown; that it was there is not.
+		out.run = runRecord{Wanted: true, State: api.Down, Head: headUnknown}
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return out, err
+	}
+	if err := getRecord(r, recordHistory, &out.history); err != nil {
+		out.history = historyRecord{}
+	}
+	return out, nil
+}

@@ -1,0 +1,173 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+const (
+	lockWait   = 3 * time.Second // for a keeper that is just ending
+	memoryMax  = 96 << 20        // beyond which the collector works harder, not a limit
+	gcPercent  = 50
+	memoryRest = time.Minute // how long after its start a keeper gives back what the start took
+)
+
+// Options says what a keeper process does.
+type Options struct {
+	Site
+	Name   string
+	Action Action
+	RestoreOptions
+	// Report gets lines of JSON (see report) until the action is done; nil:
+	// nobody listens.
+	Report io.WriteCloser
+	Log    *slog.Logger // nil: discarded
+}
+
+// Run is a keeper: it takes the workload's lock (ErrLocked of the store, code
+// 11, when another keeper has it), does its action, and then looks after the
+// workload until that has ended or ctx is cancelled, which leaves the
+// workload running. A result that the records tell is not an error.
+func Run(ctx context.Context, o Options) error {
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryMax)
+	// Nobody else may read the memory of a process that reads all others'
+	// (PR_SET_DUMPABLE, prctl(2)).
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("hide the keeper's memory: %w", err)
+	}
+	s, err := store.Open(o.StoreDir, store.Options{})
+	if err != nil {
+		return err
+	}
+	w, err := s.Workload(o.Name)
+	if err != nil {
+		return err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return runKeeper(ctx, o, realMachine{}, realVault{w})
+}
+
+// runKeeper is Run on given seams.
+func runKeeper(ctx context.Context, o Options, m machine, v vault) error {
+	rep := newReporter(o.Report)
+	defer rep.close()
+	lock, err := lockOf(ctx, v)
+	if err != nil {
+		rep.done(Outcome{Name: o.Name, Err: explain(o.Name, err)}, 0)
+		return err
+	}
+	k := newKeeper(m, v, o.Site, o.Log)
+	k.say = rep.progress
+	if err := k.load(); err != nil {
+		lock.Close()
+		rep.done(Outcome{Name: o.Name, Err: explain(o.Name, err)}, 0)
+		return err
+	}
+	free := func() { _ = lock.Close() }
+	err = k.runServed(ctx, free, func(ctx context.Context) error { return k.work(ctx, o, rep) })
+	rep.done(Outcome{Name: o.Name, Status: k.status(), Err: k.explain(err)}, 0) // if nobody has said so yet
+	if errors.Is(err, errLeave) {
+		return nil
+	}
+	return err
+}
+
+// work does the action and looks after what it brought up.
+func (k *keeper) work(ctx context.Context, o Options, rep *reporter) error {
+	if err := k.newest(); err != nil {
+		return err
+	}
+	words, older, err := k.bring(ctx, o.Action, o.RestoreOptions)
+	out := Outcome{Name: o.Name, Status: k.status(), Words: words, Older: older}
+	if k.tree == nil {
+		if !errors.Is(err, errEnded) {
+			out.Err = k.explain(k.reason(err))
+		}
+		code, _ := asExec(err)
+		rep.done(out, code)
+		return nil // the records say it
+	}
+	if err != nil { // a restore failed, and what ran before runs again
+		out.Err = k.explain(err)
+	}
+	rest := time.AfterFunc(memoryRest, debug.FreeOSMemory)
+	defer rest.Stop()
+	if o.Action == ActLaunch {
+		k.onFirst = func(err error) {
+			out.Status, out.Err = k.status(), k.explain(err)
+			rep.done(out, 0)
+		}
+	} else {
+		rep.done(out, 0)
+	}
+	k.say = func(string) {}
+	err = k.loop(ctx)
+	if errors.Is(err, errGivenUp) {
+		return nil
+	}
+	return err
+}
+
+// reason finds what the records say of a workload that was given up.
+func (k *keeper) reason(err error) error {
+	if errors.Is(err, errGivenUp) && k.rec.run.Error != nil {
+		return k.rec.run.Error
+	}
+	return err
+}
+
+// lockOf takes the workload's lock, and waits a little for a keeper that is
+// just ending.
+func lockOf(ctx context.Context, v vault) (io.Closer, error) {
+	for end := time.Now().Add(lockWait); ; {
+		l, err := v.Lock()
+		if !errors.Is(err, store.ErrLocked) || time.Now().After(end) {
+			return l, err
+		}
+		if c, derr := api.Dial(ctx, v.Dir()); derr == nil { // one that is not ending
+			c.Close()
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Main is the keeper process (`wakepoint _keeper ARGS`). The arguments are
+// what the guard gave; they are this package's own.
+func Main(ctx context.Context, args []string) error {
+	o, err := parseArgs(args)
+	if err != nil {
+		return err
+	}
+	if o.report {
+		o.Report = os.NewFile(reportFD, "report")
+	}
+	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("workload", o.Name, "keeper", os.Getpid())
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM)
+	defer stop()
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
+	err = Run(ctx, o.Options)
+	if err != nil {
+		o.Log.Error("keeper ends", "err", err)
+	}
+	return err
+}

@@ -1,0 +1,85 @@
+package keeper
+
+import (
+	"context"
+	"io"
+	"os"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// machine is what a keeper needs of the engine. real.go has the real one.
+type machine interface {
+	Start(ctx context.Context, o engine.StartOptions) (tree, error)
+	Open(ctx context.Context, h engine.Handle) (tree, error)
+	HandleOf(command engine.PID) (engine.Handle, error)
+	Restore(ctx context.Context, s engine.Source, o engine.RestoreOptions) (restored, error)
+	// Alive says whether the tree of a handle still has its init or, when it
+	// has none, its command.
+	Alive(h engine.Handle) bool
+	// Orphan finds the tree whose init holds the record file at path open: one
+	// that was started by a keeper that died before it could write down what it
+	// had started. os.ErrProcessDone when there is none.
+	Orphan(path string) (engine.Handle, error)
+}
+
+// tree is a process tree under protection. Calls must come one at a time,
+// except Done, CommandDone, Handle and Signal.
+type tree interface {
+	Handle() engine.Handle
+	Terminal() *os.File
+	Done() <-chan struct{}
+	CommandDone() <-chan struct{}
+	Status() (engine.Status, error)
+	Signal(sig int) error
+	Kill(ctx context.Context) error
+	Close() error
+	Freeze(ctx context.Context) (frozen, error)
+	Committed()
+	Abandoned()
+}
+
+// frozen is a stopped tree.
+type frozen interface {
+	Files() []engine.OpenFile
+	Since() time.Time
+	Dump(ctx context.Context, s engine.Sink, inherit bool) error
+	Thaw() error
+	Kill() error
+}
+
+// restored is a tree that was built and stands still.
+type restored interface {
+	Handle() engine.Handle
+	Resets() int
+	Run() (tree, error)
+	Kill() error
+}
+
+// vault is what a keeper needs of the store: one workload.
+type vault interface {
+	Dir() string
+	Lock() (io.Closer, error)
+	PutRecord(name string, data []byte) error
+	Record(name string) ([]byte, error)
+	Generations() ([]store.Info, []store.Damage, error)
+	Begin(parent store.Generation) (draft, error)
+	OpenGeneration(g store.Generation) (reader, error)
+	Forget(g store.Generation) error
+	Retain(keep int) ([]store.Generation, error)
+}
+
+// draft is a generation being written.
+type draft interface {
+	engine.Sink
+	Commit(ctx context.Context, pause time.Duration, tag string, meta map[string]string) (store.Info, error)
+	Abort() error
+}
+
+// reader is a generation being read.
+type reader interface {
+	engine.Source
+	io.Closer
+}

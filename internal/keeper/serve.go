@@ -1,0 +1,209 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+)
+
+// serve answers one request. An error ends the loop; the answer has been
+// given either way. An answer that says that the workload has ended is given
+// by the server after the lock is free, so that whoever hears it can act.
+func (k *keeper) serve(ctx context.Context, r *request) error {
+	k.say = r.progress
+	defer func() { k.say = func(string) {} }()
+	var err error
+	var out api.Reply
+	switch r.Op {
+	case api.OpCheckpoint:
+		info, cerr := k.checkpoint(ctx, checkpointOptions{tag: r.Tag})
+		if err = cerr; err == nil {
+			g := row(info, api.Committed)
+			out.Generation = &g
+		}
+	case api.OpStop:
+		err = k.stop(ctx, r)
+	case api.OpRemove:
+		err = k.end(ctx)
+	case api.OpSet:
+		err = k.set(r.Change)
+	case api.OpRestore:
+		err = k.restore(ctx, RestoreOptions{Generation: r.Generation, Undo: r.Undo})
+	default:
+		err = api.Errorf(api.CodeUsage, "", "unknown request %q", r.Op)
+	}
+	k.answer(r, out, err)
+	if k.tree == nil && k.rec.run.Wanted {
+		return k.down(err) // a restore failed both ways
+	}
+	return nil
+}
+
+func (k *keeper) answer(r *request, out api.Reply, err error) {
+	out.Done, out.Error = true, k.explain(err)
+	s := k.status()
+	out.Status = &s
+	r.reply <- out
+}
+
+// serveDown answers while nothing runs and another try is awaited. Only what
+// ends the workload is obeyed.
+func (k *keeper) serveDown(r *request) error {
+	switch r.Op {
+	case api.OpStop, api.OpRemove:
+		err := k.finish(api.Stopped, nil)
+		k.answer(r, api.Reply{}, err)
+		if err != nil {
+			return err
+		}
+		return errGivenUp
+	case api.OpSet:
+		k.answer(r, api.Reply{}, k.set(r.Change))
+	default:
+		k.answer(r, api.Reply{}, api.Errorf(api.CodeFailed, "try again when `wakepoint status "+k.rec.spec.Name+"` says running", "it is being brought back"))
+	}
+	return nil
+}
+
+// stop ends the workload: frozen, in the very state that was committed, or
+// by a signal that lets it end by itself, if it does so in time.
+func (k *keeper) stop(ctx context.Context, r *request) error {
+	if r.Signal != 0 {
+		ended, err := k.ask(ctx, r.Signal, seconds(r.TimeoutSeconds))
+		if err != nil || ended {
+			return err
+		}
+		k.say("it did not end in time")
+	}
+	old := k.rec.run
+	_, err := k.checkpoint(ctx, checkpointOptions{hold: true, held: func(f frozen) error {
+		n := &k.rec.run
+		n.Wanted, n.State, n.Frozen = false, api.Stopped, true
+		if err := k.putRun(); err != nil {
+			return err
+		}
+		return f.Kill()
+	}})
+	if err != nil {
+		wanted := k.rec.run.Wanted
+		if k.rec.run = old; !wanted {
+			err = errors.Join(err, k.putRun())
+		}
+		return fmt.Errorf("stop: it runs on, since it could not be committed: %w", err)
+	}
+	k.dropTree(nil)
+	k.closeIncident()
+	return k.putHistory()
+}
+
+// ask sends a signal and waits for the tree to end.
+func (k *keeper) ask(ctx context.Context, sig int, limit time.Duration) (ended bool, err error) {
+	if err := k.tree.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return false, fmt.Errorf("signal it: %w", err)
+	}
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-k.tree.Done():
+	case <-t.C:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	k.rec.run.Wait, k.rec.run.Ended = k.wait()
+	return true, k.finish(api.Stopped, nil)
+}
+
+// end ends the workload without a checkpoint.
+func (k *keeper) end(ctx context.Context) error {
+	r := &k.rec.run
+	r.Wanted, r.State, r.Frozen = false, api.Stopped, false
+	if err := k.putRun(); err != nil {
+		return err
+	}
+	if err := k.tree.Kill(ctx); err != nil {
+		return err
+	}
+	k.dropTree(nil)
+	return nil
+}
+
+// restore puts a generation in the place of what runs.
+func (k *keeper) restore(ctx context.Context, o RestoreOptions) error {
+	i, err := k.choose(o)
+	if err != nil {
+		return err
+	}
+	return k.replace(ctx, i)
+}
+
+// set changes the policy.
+func (k *keeper) set(c *api.PolicyChange) error {
+	if c == nil {
+		return api.Errorf(api.CodeUsage, "", "nothing to change")
+	}
+	p := change(k.rec.policy, *c)
+	if err := checkPolicy(p); err != nil {
+		return err
+	}
+	if err := putRecord(k.v, recordPolicy, p); err != nil {
+		return fmt.Errorf("note the policy: %w", err)
+	}
+	k.rec.policy = p
+	k.publish()
+	if k.tree != nil {
+		k.due.Reset(k.every())
+	}
+	return nil
+}
+
+// change returns p with what c names.
+func change(p api.Policy, c api.PolicyChange) api.Policy {
+	put := func(to *string, from *string) {
+		if from != nil {
+			*to = *from
+		}
+	}
+	if c.EverySeconds != nil {
+		p.EverySeconds = *c.EverySeconds
+	}
+	if c.Data != nil {
+		p.Data = slices.Clone(*c.Data)
+	}
+	put(&p.Files, c.Files)
+	put(&p.OnCrash, c.OnCrash)
+	put(&p.OnExit, c.OnExit)
+	put(&p.GiveUp, c.GiveUp)
+	put(&p.Health, c.Health)
+	return p
+}
+
+// everyMin bounds the interval between checkpoints.
+const everyMin = 0.01
+
+// checkPolicy refuses what nobody could follow.
+func checkPolicy(p api.Policy) error {
+	oneOf := func(name, v string, words ...string) error {
+		if slices.Contains(words, v) {
+			return nil
+		}
+		return api.Errorf(api.CodeUsage, "", "%s is %q, not one of %v", name, v, words)
+	}
+	if p.EverySeconds < everyMin || p.EverySeconds > 366*86400 {
+		return api.Errorf(api.CodeUsage, "", "the interval of %v s is not between 10ms and a year", p.EverySeconds)
+	}
+	if p.Health != "" {
+		return api.Errorf(api.CodeUsage, "leave --health away", "health checks are not built yet")
+	}
+	return errors.Join(
+		oneOf("files", p.Files, api.FilesRollback, api.FilesKeep),
+		oneOf("on-crash", p.OnCrash, api.OnRestore, api.OnFresh),
+		oneOf("on-exit", p.OnExit, api.OnFinish, api.OnRestore),
+		oneOf("give-up", p.GiveUp, api.GiveUpStop, api.OnFresh),
+	)
+}

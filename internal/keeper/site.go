@@ -1,0 +1,169 @@
+// Package keeper is where everything meets: the process that looks after one
+// workload, and what the command line does to workloads.
+//
+// Each workload has a keeper: a process that holds the workload's lock, takes
+// its checkpoints, answers requests on its socket and brings the workload
+// back when it crashes. A guard, its parent, starts it again when it dies.
+// Nothing central can fail: the functions on a Site (Launch, Recover, List
+// ...) are called by short-lived commands, which ask a keeper over its socket
+// or, where none lives, read the workload's records.
+//
+//	guard -> Main -> Run -> keeper.bring   start, take over, restore
+//	                     -> keeper.loop    checkpoints, requests, ends
+//	                     -> keeper.recover incidents: what policy says, until something lives
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// Site is where workloads live.
+type Site struct {
+	StoreDir string // the store
+	KeyFile  string // the key file; unused until stores are sealed
+	Program  string // path of the wakepoint program, which guards and keepers run; empty: this program
+}
+
+// Progress takes words for a person. It may be nil.
+type Progress func(words string)
+
+func (p Progress) say(words string) {
+	if p != nil && words != "" {
+		p(words)
+	}
+}
+
+// Outcome is how a workload was brought up.
+type Outcome struct {
+	Name   string     `json:"name"`
+	Status api.Status `json:"status"`
+	Words  string     `json:"words"` // "restored from g411, lost at most 0.8 s"; "was running"; "started afresh"
+	Older  bool       `json:"older"` // restored, but not from the newest generation: exit code 9
+	Err    *api.Error `json:"error,omitempty"`
+}
+
+// filled returns s with absolute paths, since guards run elsewhere.
+func (s Site) filled() (Site, error) {
+	var err error
+	if s.StoreDir, err = filepath.Abs(s.StoreDir); err != nil {
+		return s, err
+	}
+	if s.Program == "" {
+		if s.Program, err = os.Executable(); err != nil {
+			return s, err
+		}
+	}
+	if s.KeyFile != "" {
+		s.KeyFile, err = filepath.Abs(s.KeyFile)
+	}
+	return s, err
+}
+
+// open opens the store.
+func (s Site) open() (*store.Store, error) {
+	st, err := store.Open(s.StoreDir, store.Options{})
+	if err != nil {
+		return nil, explainStore(s.StoreDir, err)
+	}
+	return st, nil
+}
+
+// explainStore says what is the matter with a store.
+func explainStore(dir string, err error) *api.Error {
+	switch {
+	case errors.Is(err, store.ErrForeign):
+		return api.Errorf(api.CodeFailed, "name another directory with --store", "%w", err)
+	case errors.Is(err, store.ErrVersion):
+		return api.Errorf(api.CodeFailed, "another version of wakepoint made it: use that one", "%w", err)
+	case errors.Is(err, fs.ErrPermission):
+		return api.Errorf(api.CodeFailed, "it belongs to another user: run as that user, or name another directory with --store", "%w", err)
+	}
+	return explain(dir, err)
+}
+
+// workload opens one workload of the store.
+func (s Site) workload(name string) (*store.Workload, error) {
+	st, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	w, err := st.Workload(name)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrName) {
+		return nil, api.Errorf(api.CodeNotFound, "`wakepoint ps` lists the workloads", "no workload %q", name)
+	}
+	if err != nil {
+		return nil, explainStore(s.StoreDir, err)
+	}
+	return w, nil
+}
+
+// spawn starts a guard for a workload and waits for its keeper to report on
+// its action. The guard outlives this process.
+func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progress) (out Outcome, execCode int, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return out, 0, err
+	}
+	defer r.Close()
+	log, err := openLog(filepath.Join(dir, logName))
+	if err != nil {
+		w.Close()
+		return out, 0, fmt.Errorf("open the keeper's log: %w", err)
+	}
+	a.Site, a.report = s, true
+	cmd := exec.Command(s.Program, append([]string{"_guard"}, a.args()...)...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	w.Close()
+	log.Close()
+	if err != nil {
+		return out, 0, fmt.Errorf("start the keeper: %w", err)
+	}
+	go func() { _ = cmd.Wait() }()
+	stop := context.AfterFunc(ctx, func() { r.Close() })
+	defer stop()
+	dec := json.NewDecoder(r)
+	for {
+		var line report
+		if err := dec.Decode(&line); err != nil {
+			if ctx.Err() != nil {
+				return out, 0, ctx.Err()
+			}
+			return out, 0, api.Errorf(api.CodeFailed, "see "+filepath.Join(dir, logName), "its keeper died")
+		}
+		progress.say(line.Progress)
+		if line.Outcome != nil {
+			out = *line.Outcome
+			if out.Err != nil {
+				err = out.Err
+			}
+			return out, line.Exec, err
+		}
+	}
+}
+
+// logMax is the size at which a keeper's log is put aside, once.
+const logMax = 1 << 20
+
+func openLog(path string) (*os.File, error) {
+	if st, err := os.Stat(path); err == nil && st.Size() > logMax {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+}

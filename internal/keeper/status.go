@@ -1,0 +1,182 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/policy"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// publish brings the view that others see up to date with the records.
+func (k *keeper) publish() {
+	v := describe(k.rec, k.v.Dir())
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old := k.view
+	v.KeeperPID = os.Getpid()
+	v.Generation, v.LastPauseSeconds = old.Generation, old.LastPauseSeconds
+	v.LastCheckpointSeconds, v.LastCheckpointAt = old.LastCheckpointSeconds, old.LastCheckpointAt
+	v.Checkpointing, v.Failures = old.Checkpointing, old.Failures
+	if k.rec.run.State == api.Running {
+		v.LastError = old.LastError // of checkpoints
+	}
+	k.view = v
+}
+
+// newest sets what the view says of the newest generation.
+func (k *keeper) newest() error {
+	l, err := readLineage(k.v)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	addNewest(&k.view, l)
+	return nil
+}
+
+// addNewest fills in what a status says of the newest generation.
+func addNewest(v *api.Status, l lineage) {
+	if len(l.infos) == 0 {
+		return
+	}
+	i := l.infos[0]
+	t := taken(i)
+	v.Generation, v.LastPauseSeconds, v.LastCheckpointAt = i.Generation.String(), i.Pause.Seconds(), &t
+	v.Epoch = i.Epoch
+}
+
+// status is what the workload is doing now.
+func (k *keeper) status() api.Status {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v := k.view
+	if v.State == api.Running {
+		v.LostWorkSeconds = sinceTaken(v)
+	}
+	return v
+}
+
+// sinceTaken is what a crash now would cost: the time since the newest
+// generation or, when that is later, since the tree began to run.
+func sinceTaken(v api.Status) float64 {
+	var since time.Time
+	for _, t := range []*time.Time{v.StartedAt, v.LastCheckpointAt} {
+		if t != nil && t.After(since) {
+			since = *t
+		}
+	}
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(since).Seconds())
+}
+
+// describe says what the records know.
+func describe(rec records, dir string) api.Status {
+	r := rec.run
+	v := api.Status{
+		Row: api.Row{
+			Name: rec.spec.Name, State: r.State, EverySeconds: rec.policy.EverySeconds,
+		},
+		Command: rec.spec.Argv, Dir: rec.spec.Dir, Terminal: rec.spec.Terminal, CreatedAt: rec.spec.Created,
+		Policy: rec.policy, LastError: r.Error, Recovery: r.Recovery,
+		Output: filepath.Join(dir, api.OutputName),
+	}
+	if r.State == api.Running {
+		v.PID = int(r.Handle.Command)
+	}
+	if !r.Started.IsZero() {
+		v.StartedAt = &r.Started
+	}
+	if r.From != 0 {
+		v.RestoredFrom = r.From.String()
+	}
+	if r.Ended {
+		v.Ended = true
+		e := endOf(true, r.Wait)
+		v.ExitCode = e.Code
+		if e.Signal != 0 {
+			v.ExitCode, v.ExitSignal = 128+e.Signal, signalName(e.Signal)
+		}
+	}
+	if in := rec.history.Incident; in != nil {
+		v.Incident = &api.Incident{CrashedAt: in.Crashed, Tries: len(in.Tries)}
+		if n := len(in.Tries); n > 0 && r.State == api.Running {
+			d := policy.Probation(in.Crashed, in.Crashed)
+			if t := in.Tries[n-1]; t.Generation != 0 {
+				d = policy.Probation(in.Crashed, t.Taken)
+			}
+			until := r.Started.Add(d)
+			v.Incident.ProbationUntil = &until
+		}
+	}
+	return v
+}
+
+// explain turns an error into one that a person can act on.
+func (k *keeper) explain(err error) *api.Error { return explain(k.rec.spec.Name, err) }
+
+func explain(name string, err error) *api.Error {
+	var refused *engine.RefusedError
+	var exec *engine.ExecError
+	var own *api.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &own):
+		return api.AsError(err)
+	case errors.As(err, &refused):
+		hint := ""
+		if len(refused.Obstacles) > 0 {
+			hint = refused.Obstacles[0].Hint
+		}
+		if n := len(refused.Obstacles); n > 1 {
+			hint += fmt.Sprintf(" (and %d more: `wakepoint check` shows all)", n-1)
+		}
+		return api.Errorf(api.CodeRefused, hint, "%w", err)
+	case errors.As(err, &exec):
+		return api.Errorf(api.CodeFailed, "", "%w", err)
+	case errors.Is(err, store.ErrDamaged):
+		return api.Errorf(api.CodeIntegrity, "`wakepoint verify "+name+"` shows all damage; `wakepoint log "+name+"` what is left", "%w", err)
+	case errors.Is(err, store.ErrLocked), errors.Is(err, store.ErrStale):
+		return api.Errorf(api.CodeLocked, "`wakepoint status "+name+"` shows its keeper", "%w", err)
+	case errors.Is(err, store.ErrNotFound):
+		return api.Errorf(api.CodeNotFound, "", "%w", err)
+	case errors.Is(err, os.ErrProcessDone):
+		return api.Errorf(api.CodeFailed, "", "the program has ended: %w", err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return api.Errorf(api.CodeFailed, "make room on the store's disk; checkpoints go on by themselves, and nothing that was committed is lost", "%w", err)
+	case errors.Is(err, syscall.EROFS):
+		return api.Errorf(api.CodeFailed, "the store's file system is read-only: remount it or use another with --store", "%w", err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return api.Errorf(api.CodeFailed, "another program holds an address that it listens on: `ss -lptn` shows which", "%w", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return api.Errorf(api.CodeFailed, "something that it needs is missing on this host", "%w", err)
+	}
+	return api.Errorf(api.CodeFailed, "", "%w", err)
+}
+
+func unixSignalName(s syscall.Signal) string { return unix.SignalName(s) }
+
+// row describes a generation.
+func row(i store.Info, verdict string) api.GenerationRow {
+	r := api.GenerationRow{
+		Generation: i.Generation.String(), CommittedAt: i.CommittedAt, PauseSeconds: i.Pause.Seconds(),
+		NewBytes: i.NewBytes, TotalBytes: i.TotalBytes, Verdict: verdict, Tag: i.Tag,
+	}
+	if i.Parent != 0 {
+		r.Parent = i.Parent.String()
+	}
+	return r
+}
