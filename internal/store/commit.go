@@ -32,7 +32,8 @@ func (d *Draft) Commit(ctx context.Context, c CommitInfo) (Info, error) {
 		return Info{}, fmt.Errorf("commit %v: %w", d.gen, errEnded)
 	}
 	d.ended = true
-	stop := context.AfterFunc(ctx, func() { d.feed.fail(context.Cause(ctx)) })
+	feed := d.feed
+	stop := context.AfterFunc(ctx, func() { feed.fail(context.Cause(ctx)) })
 	defer stop()
 	m, err := d.prepare(c)
 	if err == nil {

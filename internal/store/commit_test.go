@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +20,7 @@ import (
 // recorder is a watcher that writes down what happens, and makes one
 // operation fail.
 type recorder struct {
+	mu      sync.Mutex // guards all: packs are fsynced by the side
 	dir     string
 	trace   []string
 	at      int // the operation to fail, from 1; 0: none
@@ -27,6 +29,8 @@ type recorder struct {
 }
 
 func (r *recorder) watch(op disk.Op) disk.Verdict {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	line := strings.ReplaceAll(op.String(), r.dir+"/", "")
 	line = strings.ReplaceAll(line, r.dir, ".")
 	if len(r.trace) == 0 || r.trace[len(r.trace)-1] != line || op.Verb != "write" {
@@ -39,7 +43,11 @@ func (r *recorder) watch(op disk.Op) disk.Verdict {
 }
 
 // reset begins a new trace, in which operation at fails.
-func (r *recorder) reset(at int, v disk.Verdict) { r.trace, r.at, r.verdict, r.seen = nil, at, v, 0 }
+func (r *recorder) reset(at int, v disk.Verdict) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trace, r.at, r.verdict, r.seen = nil, at, v, 0
+}
 
 func change1(s *SectionWriter) error { return s.Put(0, page(1)) }
 func change2(s *SectionWriter) error { return errors.Join(s.Put(0, page(2)), s.Put(high, page(3))) }

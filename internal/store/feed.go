@@ -149,12 +149,14 @@ func (f *feed) do(o op) {
 	c.ops = append(c.ops, o)
 }
 
-// finish waits for all that was queued. The feed must not be used any more.
+// finish waits for all that was queued and lets go of the memory. Nothing may
+// be given to the feed any more.
 func (f *feed) finish() error {
 	f.submit()
 	close(f.hash)
 	close(f.order)
 	f.wait.Wait()
+	f.free = nil
 	return f.failed()
 }
 

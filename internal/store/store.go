@@ -182,8 +182,7 @@ func (s *Store) Create(name string) (*Workload, error) {
 	if s.has(name) {
 		return nil, fmt.Errorf("create workload %s: %w", name, ErrExist)
 	}
-	// What a removal that was cut short left behind is not a workload any more.
-	if err := disk.RemoveAll(s.o.FS, s.path(name)); err != nil {
+	if err := s.sweep(); err != nil {
 		return nil, fmt.Errorf("create workload %s: %w", name, err)
 	}
 	return openWorkload(s.path(name), s.o)
@@ -203,7 +202,7 @@ func (s *Store) Workload(name string) (*Workload, error) {
 // Remove removes a workload with all its generations and everything else in
 // its directory. It is ErrLocked while somebody writes to the workload or
 // reads one of its generations. A removal that is cut short is finished by
-// the next Create of the name.
+// the next Create or Remove in the store.
 func (s *Store) Remove(name string) error {
 	w, err := s.Workload(name)
 	if err != nil {
@@ -222,16 +221,43 @@ func (s *Store) Remove(name string) error {
 	if err := w.unread(); err != nil {
 		return fmt.Errorf("remove workload %s: %w", name, err)
 	}
-	// Without this file there is no workload, durably; only then does the rest
-	// go, so that no cut leaves a workload with holes in it.
-	if err := s.o.FS.Remove(filepath.Join(w.dir, workloadFile)); err != nil {
+	if err := s.remove(name); err != nil {
 		return fmt.Errorf("remove workload %s: %w", name, err)
 	}
-	if err := s.o.FS.SyncDir(w.dir); err != nil {
-		return fmt.Errorf("remove workload %s: %w", name, err)
+	return nil
+}
+
+// remove takes the name away first, durably, so that no cut leaves a workload
+// with holes in it.
+func (s *Store) remove(name string) error {
+	temp := disk.TempName(s.path(name))
+	if err := disk.RemoveAll(s.o.FS, temp); err != nil {
+		return err
 	}
-	if err := disk.RemoveAll(s.o.FS, w.dir); err != nil {
-		return fmt.Errorf("remove workload %s: %w", name, err)
+	if err := s.o.FS.Rename(s.path(name), temp); err != nil {
+		return err
 	}
-	return s.o.FS.SyncDir(filepath.Dir(w.dir))
+	if err := s.o.FS.SyncDir(filepath.Dir(temp)); err != nil {
+		return err
+	}
+	return s.sweep()
+}
+
+// sweep finishes removals that were cut short. The caller holds the store's
+// lock.
+func (s *Store) sweep() error {
+	dir := filepath.Join(s.dir, workloadsDir)
+	entries, err := s.o.FS.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !disk.IsTemp(e.Name()) {
+			continue
+		}
+		if err := disk.RemoveAll(s.o.FS, filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }

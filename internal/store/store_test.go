@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -260,6 +261,47 @@ func TestNames(t *testing.T) {
 	}
 	if err := s.Remove("web"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("remove again: %v", err)
+	}
+}
+
+// TestRemoveCut cuts a removal at each operation: the workload is whole, or
+// there is none and its name is free.
+func TestRemoveCut(t *testing.T) {
+	for at := 1; ; at++ {
+		dir := filepath.Join(t.TempDir(), "store")
+		s, err := Open(dir, Options{})
+		must(t, err)
+		w, err := s.Create("web")
+		must(t, err)
+		l, err := w.Lock()
+		must(t, err)
+		write(t, w, 0, false, func(s *SectionWriter) error { return s.Put(0, page(1)) })
+		must(t, l.Close())
+		n := 0
+		cut, err := Open(dir, Options{FS: disk.Watch(disk.OS{}, func(disk.Op) disk.Verdict {
+			if n++; n >= at {
+				return disk.Fail
+			}
+			return disk.Do
+		})})
+		must(t, err)
+		err = cut.Remove("web")
+		if n < at {
+			must(t, err)
+			return
+		}
+		if w, err := s.Workload("web"); err == nil {
+			if _, err := contents(w, 1); err != nil {
+				t.Errorf("cut at %d: %v", at, err)
+			}
+			continue
+		}
+		if _, err := s.Create("web"); err != nil {
+			t.Errorf("cut at %d: create: %v", at, err)
+		}
+		if entries, err := os.ReadDir(filepath.Join(dir, workloadsDir)); err != nil || len(entries) != 1 {
+			t.Errorf("cut at %d: left behind %v, %v", at, entries, err)
+		}
 	}
 }
 
