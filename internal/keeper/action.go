@@ -162,7 +162,8 @@ func (k *keeper) goOn(ctx context.Context) error {
 		if err := k.startFresh(ctx); err != nil {
 			return err
 		}
-		return k.recovered(&api.Recovery{Words: "started afresh"})
+		k.recovered(&api.Recovery{Words: "started afresh"})
+		return nil
 	}
 	l, err := readLineage(k.v)
 	if err != nil {
@@ -178,7 +179,8 @@ func (k *keeper) goOn(ctx context.Context) error {
 			rv := k.rec.run.Recovery
 			rv.Older = l.older(i.Generation, head)
 			rv.Words = "restored from " + rv.Generation
-			return k.recovered(rv)
+			k.recovered(rv)
+			return nil
 		}
 		if !damaged(err) {
 			return err
@@ -188,11 +190,15 @@ func (k *keeper) goOn(ctx context.Context) error {
 	return err
 }
 
-// recovered notes how the workload came up.
-func (k *keeper) recovered(rv *api.Recovery) error {
+// recovered notes how the workload came up. It runs, whether that can be
+// written or not.
+func (k *keeper) recovered(rv *api.Recovery) {
 	rv.At = time.Now()
 	k.rec.run.Recovery = rv
-	return k.putRun()
+	k.log.Info("recovered", "how", rv.Words)
+	if err := k.putRun(); err != nil {
+		k.log.Error("note the recovery", "err", err)
+	}
 }
 
 // choose finds the generation that a person means.
@@ -249,14 +255,15 @@ func (k *keeper) putOne(ctx context.Context, o RestoreOptions) error {
 	if err := k.restoreGeneration(ctx, i.Generation); err != nil {
 		return err
 	}
-	return k.chosen(i)
+	k.chosen()
+	return nil
 }
 
 // chosen notes a restore that a person asked for.
-func (k *keeper) chosen(i store.Info) error {
+func (k *keeper) chosen() {
 	rv := k.rec.run.Recovery
 	rv.Words = restoredWords(rv, false)
-	return k.recovered(rv)
+	k.recovered(rv)
 }
 
 // replace puts another generation in the place of what runs: that is
@@ -277,14 +284,13 @@ func (k *keeper) replace(ctx context.Context, i store.Info) error {
 	k.closeIncident()
 	k.say("what ran is kept as " + undo.Generation.String())
 	if err = k.restoreGeneration(ctx, i.Generation); err == nil {
-		return k.chosen(i)
+		k.chosen()
+		return nil
 	}
 	if back := k.restoreGeneration(ctx, undo.Generation); back != nil {
 		return fmt.Errorf("%w; and what ran before, %v, did not come back: %v", err, undo.Generation, back)
 	}
-	if cerr := k.chosen(undo); cerr != nil {
-		return errors.Join(err, cerr)
-	}
+	k.chosen()
 	return &keptError{err: err, undo: undo.Generation}
 }
 

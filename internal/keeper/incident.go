@@ -115,10 +115,10 @@ func (k *keeper) crashed(ctx context.Context, end policy.End) error {
 	}
 	wait := k.rec.run.Wait
 	k.dropTree(&wait)
-	if err := k.noteDeath(end, at); err != nil {
-		return err
+	err := k.insist(ctx, func() error { return k.noteDeath(end, at) })
+	if err == nil {
+		err = k.recover(ctx, false)
 	}
-	err := k.recover(ctx, false)
 	if errors.Is(err, errGivenUp) {
 		return nil // it is noted
 	}
@@ -134,14 +134,15 @@ func (k *keeper) noteDeath(end policy.End, at time.Time) error {
 	}
 	t := &h.Incident.Tries[len(h.Incident.Tries)-1]
 	if t.Fate == policy.Pending {
-		t.Fate = policy.Died
+		fate := policy.Died
 		if end.Outside() {
-			t.Fate = policy.Interrupted
+			fate = policy.Interrupted
 		} else if t.Generation != 0 {
 			if err := k.condemn(t.Generation); err != nil {
 				return err
 			}
 		}
+		t.Fate = fate
 	}
 	return k.putHistory()
 }
@@ -188,7 +189,7 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 		}
 		info, _ := l.info(store.Generation(d.Generation))
 		in.Tries = append(in.Tries, policy.Try{Generation: d.Generation, Taken: taken(info), At: time.Now(), Fate: policy.Pending})
-		if err := k.putHistory(); err != nil {
+		if err := k.insist(ctx, k.putHistory); err != nil {
 			return err
 		}
 		err = k.try(ctx, d, info, l, head)
@@ -202,7 +203,7 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 		in.Tries[len(in.Tries)-1].Fate = fate
 		k.log.Warn("try", "generation", store.Generation(d.Generation).String(), "fate", fate, "err", err)
 		k.rec.run.Error = k.explain(err)
-		if perr := k.putHistory(); perr != nil {
+		if perr := k.insist(ctx, k.putHistory); perr != nil {
 			return perr
 		}
 		if ctx.Err() != nil || once && fate == policy.Refused {
@@ -216,13 +217,11 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l lineage, head store.Generation) error {
 	in := k.rec.history.Incident
 	probation := policy.Probation(in.Crashed, in.Crashed)
-	var words string
 	if d.Do == policy.Fresh {
 		if err := k.startFresh(ctx); err != nil {
 			return err
 		}
-		words = "started afresh"
-		k.rec.run.Recovery = &api.Recovery{At: time.Now()}
+		k.recovered(&api.Recovery{Words: "started afresh"})
 	} else {
 		g := info.Generation
 		if err := k.restoreGeneration(ctx, g); err != nil {
@@ -231,13 +230,12 @@ func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l 
 		rv := k.rec.run.Recovery
 		rv.Older = l.older(g, head)
 		rv.LostWorkSeconds = max(0, in.Crashed.Sub(taken(info)).Seconds())
-		words = restoredWords(rv, true)
+		rv.Words = restoredWords(rv, true)
+		k.recovered(rv)
 		probation = policy.Probation(in.Crashed, taken(info))
 	}
-	k.rec.run.Recovery.Words = words
 	k.probation.Reset(probation)
-	k.log.Info("recovered", "how", words)
-	return k.putRun()
+	return nil
 }
 
 // restoredWords says what a restore has cost; after a crash also the work
@@ -279,6 +277,20 @@ func (k *keeper) giveUp(generations int, in *policy.Incident) error {
 		return err
 	}
 	return errGivenUp
+}
+
+// insist repeats what must be written before recovery may go on, for a while:
+// a disk that is full now may have room in a moment.
+func (k *keeper) insist(ctx context.Context, f func() error) error {
+	err := f()
+	for rest := time.Second; err != nil && rest < time.Minute; rest *= 2 {
+		k.log.Error("write, and try again", "err", err)
+		if perr := k.pause(ctx, rest); perr != nil {
+			return errors.Join(err, perr)
+		}
+		err = f()
+	}
+	return err
 }
 
 // pause waits between two tries; a request may end the workload meanwhile.

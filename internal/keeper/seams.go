@@ -68,7 +68,6 @@ type vault interface {
 	Begin(parent store.Generation) (draft, error)
 	OpenGeneration(g store.Generation) (reader, error)
 	Forget(g store.Generation) error
-	Retain(keep int) ([]store.Generation, error)
 }
 
 // draft is a generation being written.

@@ -1,0 +1,536 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// world is an engine and a store in memory. Every step can be made to fail.
+type world struct {
+	mu     sync.Mutex // guards everything
+	dir    string
+	steps  []string
+	fail   func(n int, step string) error // nil: nothing fails
+	nextPI int
+	trees  []*fakeTree
+	wait   map[string]engine.Status // what inits have recorded, by path
+	orphan engine.Handle
+
+	locked  bool
+	records map[string][]byte
+	gens    map[store.Generation]*fakeGen
+	damage  map[store.Generation]bool
+	tried   store.Generation
+	refuse  map[store.Generation]error // generations that cannot be restored
+	poison  map[store.Generation]bool  // generations whose trees die at once
+}
+
+type fakeGen struct {
+	info  store.Info
+	blobs map[string][]byte
+	pages map[string]map[int64][]byte
+}
+
+var errFake = errors.New("injected")
+
+func newWorld(dir string) *world {
+	return &world{dir: dir, nextPI: 1000, records: map[string][]byte{}, gens: map[store.Generation]*fakeGen{},
+		damage: map[store.Generation]bool{}, refuse: map[store.Generation]error{}, poison: map[store.Generation]bool{}}
+}
+
+// step counts a step and says whether it fails. The caller holds mu.
+func (w *world) step(name string) error {
+	n := len(w.steps)
+	w.steps = append(w.steps, name)
+	if w.fail != nil {
+		return w.fail(n, name)
+	}
+	return nil
+}
+
+// living returns the trees that have not ended.
+func (w *world) living() []*fakeTree {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []*fakeTree
+	for _, t := range w.trees {
+		if !t.over {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func (w *world) generations() []store.Generation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.gens))
+}
+
+// fakeTree is a program: its state is a number.
+type fakeTree struct {
+	w       *world
+	handle  engine.Handle
+	state   int
+	record  *os.File
+	frozen  bool
+	over    bool
+	isRun   bool // false: built, and not yet running
+	done    chan struct{}
+	command chan struct{}
+	status  engine.Status
+	signals []int
+	onTerm  bool // ends by itself when asked
+	dumped  bool // waits for Committed or Abandoned
+}
+
+func (w *world) newTree(state int, record *os.File) *fakeTree {
+	w.nextPI += 2
+	t := &fakeTree{w: w, state: state, record: record, done: make(chan struct{}), command: make(chan struct{}),
+		handle: engine.Handle{BootID: "boot", Init: engine.PID(w.nextPI), Command: engine.PID(w.nextPI + 1)}}
+	w.trees = append(w.trees, t)
+	return t
+}
+
+// end ends the tree. The caller holds mu.
+func (t *fakeTree) end(wait uint32) {
+	if t.over {
+		return
+	}
+	t.over, t.frozen = true, false
+	t.commandEnd(wait)
+	close(t.done)
+}
+
+func (t *fakeTree) commandEnd(wait uint32) {
+	if t.status.Ended {
+		return
+	}
+	t.status = engine.Status{Ended: true, Wait: wait}
+	if t.record != nil {
+		b := []byte{byte(wait), byte(wait >> 8), byte(wait >> 16), byte(wait >> 24), 1, 0, 0, 0}
+		_, _ = t.record.WriteAt(b, 0)
+	}
+	close(t.command)
+}
+
+// exit is the program's own end, as wait(2) tells it.
+func (t *fakeTree) exit(wait uint32) {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	t.end(wait)
+}
+
+// vanish is the end of everything in a power cut.
+func (w *world) vanish() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.trees {
+		t.record = nil
+		t.end(9)
+	}
+}
+
+func (t *fakeTree) set(n int) {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	t.state = n
+}
+
+func (w *world) Start(ctx context.Context, o engine.StartOptions) (tree, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.step("start"); err != nil {
+		return nil, err
+	}
+	if o.Argv[0] == "/missing" {
+		return nil, &engine.ExecError{Path: o.Argv[0], Err: fs.ErrNotExist}
+	}
+	t := w.newTree(0, dup(o.Record))
+	t.isRun = true
+	return t, nil
+}
+
+// dup stands for the init's own descriptor.
+func dup(f *os.File) *os.File {
+	g, err := os.OpenFile(f.Name(), os.O_RDWR, 0)
+	if err != nil {
+		panic(err)
+	}
+	return g
+}
+
+func (w *world) Open(ctx context.Context, h engine.Handle) (tree, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.step("open"); err != nil {
+		return nil, err
+	}
+	for _, t := range w.trees {
+		if t.handle == h && !t.over {
+			return t, nil
+		}
+	}
+	return nil, os.ErrProcessDone
+}
+
+func (w *world) HandleOf(pid engine.PID) (engine.Handle, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.trees {
+		if t.handle.Command == pid && !t.over {
+			return t.handle, nil
+		}
+	}
+	return engine.Handle{}, os.ErrProcessDone
+}
+
+func (w *world) Alive(h engine.Handle) bool {
+	_, err := w.HandleOf(h.Command)
+	return h.Command != 0 && err == nil
+}
+
+func (w *world) Orphan(string) (engine.Handle, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.orphan.Init == 0 {
+		return engine.Handle{}, os.ErrProcessDone
+	}
+	return w.orphan, nil
+}
+
+func (w *world) Restore(ctx context.Context, s engine.Source, o engine.RestoreOptions) (restored, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.step("restore"); err != nil {
+		return nil, err
+	}
+	g := s.(*fakeReader).g
+	if err := w.refuse[g.info.Generation]; err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(string(g.blobs["state"]))
+	if err != nil {
+		return nil, err
+	}
+	t := w.newTree(n, dup(o.Record))
+	return &fakeRestored{t, g}, nil
+}
+
+type fakeRestored struct {
+	t *fakeTree
+	g *fakeGen
+}
+
+func (r *fakeRestored) Handle() engine.Handle { return r.t.handle }
+func (r *fakeRestored) Resets() int           { return 0 }
+
+func (r *fakeRestored) Run() (tree, error) {
+	w := r.t.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.step("run"); err != nil {
+		return nil, err
+	}
+	r.t.isRun = true
+	if w.poison[r.g.info.Generation] {
+		r.t.end(11)
+	}
+	return r.t, nil
+}
+
+func (r *fakeRestored) Kill() error { r.t.exit(9); return nil }
+
+func (t *fakeTree) Handle() engine.Handle          { return t.handle }
+func (t *fakeTree) Terminal() *os.File             { return nil }
+func (t *fakeTree) Done() <-chan struct{}          { return t.done }
+func (t *fakeTree) CommandDone() <-chan struct{}   { return t.command }
+func (t *fakeTree) Close() error                   { return nil }
+func (t *fakeTree) Committed()                     { t.dumped = false }
+func (t *fakeTree) Abandoned()                     { t.dumped = false }
+func (t *fakeTree) Kill(ctx context.Context) error { t.exit(9); return nil }
+
+func (t *fakeTree) Status() (engine.Status, error) {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	return t.status, nil
+}
+
+func (t *fakeTree) Signal(sig int) error {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	t.signals = append(t.signals, sig)
+	if t.onTerm {
+		t.end(uint32(sig))
+	}
+	return nil
+}
+
+func (t *fakeTree) Freeze(ctx context.Context) (frozen, error) {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	if err := t.w.step("freeze"); err != nil {
+		return nil, err
+	}
+	if t.over {
+		return nil, os.ErrProcessDone
+	}
+	if t.dumped {
+		panic("freeze before Committed or Abandoned")
+	}
+	t.frozen = true
+	return &fakeFrozen{t, time.Now()}, nil
+}
+
+type fakeFrozen struct {
+	t     *fakeTree
+	since time.Time
+}
+
+func (f *fakeFrozen) Files() []engine.OpenFile { return nil }
+func (f *fakeFrozen) Since() time.Time         { return f.since }
+
+func (f *fakeFrozen) Dump(ctx context.Context, s engine.Sink, inherit bool) error {
+	w := f.t.w
+	w.mu.Lock()
+	f.t.dumped = true
+	err := w.step("dump")
+	state := f.t.state
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.Blob("state", []byte(strconv.Itoa(state)))
+}
+
+func (f *fakeFrozen) Thaw() error {
+	f.t.w.mu.Lock()
+	defer f.t.w.mu.Unlock()
+	f.t.frozen = false
+	return f.t.w.step("thaw")
+}
+
+func (f *fakeFrozen) Kill() error {
+	f.t.w.mu.Lock()
+	defer f.t.w.mu.Unlock()
+	if err := f.t.w.step("kill"); err != nil {
+		return err
+	}
+	f.t.end(9)
+	return nil
+}
+
+// The store.
+
+func (w *world) Dir() string { return w.dir }
+
+func (w *world) Lock() (io.Closer, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.locked {
+		return nil, store.ErrLocked
+	}
+	w.locked = true
+	return closer(func() { w.mu.Lock(); w.locked = false; w.mu.Unlock() }), nil
+}
+
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
+func (w *world) PutRecord(name string, data []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.step("record " + name); err != nil {
+		return err
+	}
+	w.records[name] = data
+	return nil
+}
+
+func (w *world) Record(name string) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.records[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return p, nil
+}
+
+func (w *world) Generations() ([]store.Info, []store.Damage, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var infos []store.Info
+	var damages []store.Damage
+	for g, f := range w.gens {
+		if w.damage[g] {
+			damages = append(damages, store.Damage{Generations: []store.Generation{g}})
+			continue
+		}
+		infos = append(infos, f.info)
+	}
+	return infos, damages, nil
+}
+
+func (w *world) Begin(parent store.Generation) (draft, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.step("begin"); err != nil {
+		return nil, err
+	}
+	if parent != 0 && w.gens[parent] == nil {
+		return nil, fmt.Errorf("parent %v: %w", parent, store.ErrNotFound)
+	}
+	w.tried++
+	return &fakeDraft{w: w, parent: parent, g: &fakeGen{info: store.Info{Generation: w.tried, Parent: parent},
+		blobs: map[string][]byte{}, pages: map[string]map[int64][]byte{}}}, nil
+}
+
+func (w *world) OpenGeneration(g store.Generation) (reader, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.damage[g] {
+		return nil, &store.DamageError{What: "manifest"}
+	}
+	if w.gens[g] == nil {
+		return nil, store.ErrNotFound
+	}
+	return &fakeReader{w.gens[g]}, nil
+}
+
+func (w *world) Forget(g store.Generation) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.gens, g)
+	return nil
+}
+
+type fakeDraft struct {
+	w      *world
+	parent store.Generation
+	g      *fakeGen
+	over   bool
+}
+
+func (d *fakeDraft) Blob(name string, data []byte) error {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	if err := d.w.step("blob " + name); err != nil {
+		return err
+	}
+	d.g.blobs[name] = data
+	return nil
+}
+
+func (d *fakeDraft) Section(name string, inherit bool) (engine.SectionSink, error) {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	if err := d.w.step("section"); err != nil {
+		return nil, err
+	}
+	pages := map[int64][]byte{}
+	if inherit {
+		old, ok := d.w.gens[d.parent].pages[name]
+		if !ok {
+			return nil, store.ErrNotFound
+		}
+		pages = maps.Clone(old)
+	}
+	d.g.pages[name] = pages
+	return fakeSection(pages), nil
+}
+
+type fakeSection map[int64][]byte
+
+func (s fakeSection) Put(off int64, p []byte) error {
+	for i := int64(0); i < int64(len(p)); i += 4096 {
+		s[off+i] = slices.Clone(p[i : i+4096])
+	}
+	return nil
+}
+
+func (s fakeSection) Zero(off, n int64) error {
+	maps.DeleteFunc(s, func(o int64, _ []byte) bool { return o >= off && o < off+n })
+	return nil
+}
+
+func (s fakeSection) Close() error { return nil }
+
+func (s fakeSection) Each(from, to int64, f func(int64, []byte) error) error {
+	for _, off := range slices.Sorted(maps.Keys(s)) {
+		if off >= from && off < to {
+			if err := f(off, s[off]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s fakeSection) ReadAt(p []byte, off int64) (int, error) { return 0, errors.ErrUnsupported }
+
+func (d *fakeDraft) Commit(ctx context.Context, pause time.Duration, tag string, meta map[string]string) (store.Info, error) {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	d.over = true
+	if err := d.w.step("commit"); err != nil {
+		return store.Info{}, err
+	}
+	d.g.info.Pause, d.g.info.Tag, d.g.info.Meta, d.g.info.CommittedAt = pause, tag, meta, time.Now()
+	d.w.gens[d.g.info.Generation] = d.g
+	if err := d.w.step("committed"); err != nil { // done but reported as an error
+		return store.Info{}, err
+	}
+	return d.g.info, nil
+}
+
+func (d *fakeDraft) Abort() error { return nil }
+
+type fakeReader struct{ g *fakeGen }
+
+func (r *fakeReader) Close() error { return nil }
+
+func (r *fakeReader) Blob(name string) ([]byte, error) {
+	p, ok := r.g.blobs[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return p, nil
+}
+
+func (r *fakeReader) Section(name string) (engine.SectionSource, error) {
+	p, ok := r.g.pages[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return fakeSection(p), nil
+}
+
+// trace returns the steps whose names begin with one of prefixes.
+func (w *world) trace(prefixes ...string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, s := range w.steps {
+		for _, p := range prefixes {
+			if strings.HasPrefix(s, p) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,639 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// rig runs one keeper at a time on a world, in a bubble of fake time.
+type rig struct {
+	*testing.T
+	w      *world
+	k      *keeper
+	cancel context.CancelFunc
+	done   chan error
+	out    []report
+}
+
+// Write takes the keeper's reports.
+func (r *rig) Write(p []byte) (int, error) { return len(p), nil }
+func (r *rig) Close() error                { return nil }
+
+func newRig(t *testing.T, p api.Policy) *rig {
+	t.Helper()
+	p, _, err := preparePolicy(p, api.Spec{Argv: []string{"prog"}, Dir: "/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{T: t, w: newWorld(t.TempDir())}
+	spec := api.Spec{Name: "web", Argv: []string{"prog"}, Dir: "/"}
+	err = errors.Join(putRecord(r.w, recordSpec, spec), putRecord(r.w, recordPolicy, p), putRecord(r.w, recordRun, runRecord{Wanted: true, State: api.Starting}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// begin starts a keeper with an action and lets it come to rest.
+func (r *rig) begin(a Action, o RestoreOptions) {
+	r.Helper()
+	r.k = newKeeper(r.w, r.w, Site{}, slog.New(slog.DiscardHandler))
+	if err := r.k.load(); err != nil {
+		r.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel, r.done = cancel, make(chan error, 1)
+	k := r.k
+	go func() {
+		err := k.work(ctx, Options{Name: "web", Action: a, RestoreOptions: o}, newReporter(nil))
+		close(k.released)
+		r.done <- err
+	}()
+	synctest.Wait()
+}
+
+// kill ends the keeper as SIGKILL would: nothing is written any more.
+func (r *rig) kill() {
+	r.Helper()
+	r.cancel()
+	<-r.done
+}
+
+// ask sends a request and waits for the answer.
+func (r *rig) ask(q api.Request) api.Reply {
+	r.Helper()
+	rq := &request{Request: q, reply: make(chan api.Reply, 1), progress: func(string) {}}
+	select {
+	case r.k.requests <- rq:
+	case <-r.k.released:
+		r.Fatalf("%s: the keeper has ended", q.Op)
+	}
+	return <-rq.reply
+}
+
+func (r *rig) records() records {
+	r.Helper()
+	rec, err := readRecords(r.w)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return rec
+}
+
+// only returns the one tree that lives.
+func (r *rig) only() *fakeTree {
+	r.Helper()
+	synctest.Wait()
+	l := r.w.living()
+	if len(l) != 1 {
+		r.Fatalf("%d trees live", len(l))
+	}
+	if l[0].frozen || !l[0].isRun {
+		r.Fatal("the tree stands still")
+	}
+	return l[0]
+}
+
+func (r *rig) wantState(s api.State) {
+	r.Helper()
+	if got := r.records().run; got.State != s {
+		r.Fatalf("state %q, want %q (%+v)", got.State, s, got.Error)
+	}
+}
+
+// bubble runs a scenario in fake time.
+func bubble(t *testing.T, p api.Policy, f func(r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, p)
+		defer func() {
+			if r.cancel != nil {
+				r.cancel()
+				synctest.Wait()
+			}
+		}()
+		f(r)
+	})
+}
+
+func TestCheckpointsAtIntervals(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(3500 * time.Millisecond)
+		synctest.Wait()
+		if d := cmp.Diff([]store.Generation{1, 2, 3, 4}, r.w.generations()); d != "" {
+			t.Error(d)
+		}
+		if v := r.k.status(); v.Generation != "g4" || v.State != api.Running || v.LostWorkSeconds < 0.4 || v.LostWorkSeconds > 0.6 {
+			t.Errorf("%+v", v.Row)
+		}
+		want := []string{"begin", "freeze", "dump", "thaw", "commit", "committed"}
+		if d := cmp.Diff(want, r.w.trace("begin", "freeze", "dump", "thaw", "commit")[:6]); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestCleanEndsFinish(t *testing.T) {
+	for _, wait := range []uint32{0, 15, 2} {
+		bubble(t, api.Policy{}, func(r *rig) {
+			r.begin(ActLaunch, RestoreOptions{})
+			r.only().exit(wait)
+			if err := <-r.done; err != nil {
+				t.Fatal(err)
+			}
+			r.wantState(api.Finished)
+			if run := r.records().run; run.Wanted || !run.Ended || run.Wait != wait {
+				t.Errorf("%+v", run)
+			}
+		})
+	}
+}
+
+func TestEndBeforeTheFirstGeneration(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.w.fail = func(_ int, s string) error {
+			if s == "freeze" {
+				return errFake
+			}
+			return nil
+		}
+		r.begin(ActLaunch, RestoreOptions{})
+		r.only().exit(3 << 8)
+		if err := <-r.done; err != nil {
+			t.Fatal(err)
+		}
+		r.wantState(api.Failed)
+		if v := r.k.status(); v.ExitCode != 3 || !v.Ended {
+			t.Errorf("exit code %d", v.ExitCode)
+		}
+	})
+}
+
+func TestCrashRestoresTheNewest(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		r.only().set(7)
+		time.Sleep(2500 * time.Millisecond)
+		r.only().exit(11)
+		synctest.Wait()
+		if got := r.only(); got.state != 7 {
+			t.Errorf("state %d", got.state)
+		}
+		run := r.records().run
+		if run.From != 3 || run.Recovery.Words != "restored from g3, lost at most 0.5 s" {
+			t.Errorf("%+v %+v", run, run.Recovery)
+		}
+		if in := r.records().history.Incident; in == nil || len(in.Tries) != 1 {
+			t.Fatalf("incident %+v", in)
+		}
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		h := r.records().history
+		if h.Incident != nil || h.verdict(3) != api.Proven {
+			t.Errorf("after probation: %+v", h)
+		}
+		out, err := os.ReadFile(r.w.dir + "/" + api.OutputName)
+		if err != nil || string(out) != "wakepoint: restored from g3\n" {
+			t.Errorf("output %q %v", out, err)
+		}
+	})
+}
+
+// A state that dies in its probation is bad with all its descendants, and the
+// search gallops back to one that lives.
+func TestGallopBack(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(7500 * time.Millisecond) // g1 .. g8
+		for g := store.Generation(5); g <= 8; g++ {
+			r.w.poison[g] = true
+		}
+		r.only().exit(11)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		run := r.records().run
+		// g8 is 0.5 s old, g7 1.5 s, g5 3.5 s, then at least 7 s: g1.
+		if run.State != api.Running || run.From != 1 || !run.Recovery.Older {
+			t.Fatalf("%+v", run)
+		}
+		var tried []int
+		for _, try := range r.records().history.Incident.Tries {
+			tried = append(tried, int(try.Generation))
+		}
+		if d := cmp.Diff([]int{8, 7, 5, 1}, tried); d != "" {
+			t.Error(d)
+		}
+		if v := r.records().history.verdict(8); v != api.Bad {
+			t.Errorf("verdict %q", v)
+		}
+		r.only()
+	})
+}
+
+func TestGivingUp(t *testing.T) {
+	for _, giveUp := range []string{api.GiveUpStop, api.OnFresh} {
+		bubble(t, api.Policy{GiveUp: giveUp}, func(r *rig) {
+			r.begin(ActLaunch, RestoreOptions{})
+			time.Sleep(2500 * time.Millisecond)
+			for g := store.Generation(1); g <= 8; g++ {
+				r.w.poison[g] = true
+			}
+			r.only().exit(11)
+			synctest.Wait()
+			if giveUp == api.OnFresh {
+				if run := r.records().run; run.State != api.Running || run.From != 0 || r.only().state != 0 {
+					t.Errorf("%+v", run)
+				}
+				return
+			}
+			if err := <-r.done; err != nil {
+				t.Fatal(err)
+			}
+			r.wantState(api.Failed)
+			if v := r.k.status(); v.ExitCode != 128+11 {
+				t.Errorf("exit code %d", v.ExitCode)
+			}
+		})
+	}
+}
+
+func TestOnCrashFresh(t *testing.T) {
+	bubble(t, api.Policy{OnCrash: api.OnFresh}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		r.only().set(5)
+		time.Sleep(2 * time.Second)
+		for range 20 { // never a loop without an end
+			l := r.w.living()
+			if len(l) == 0 {
+				break
+			}
+			l[0].exit(6)
+			time.Sleep(70 * time.Second / 20)
+			synctest.Wait()
+		}
+		if n := len(r.w.trace("restore")); n != 0 {
+			t.Errorf("%d restores", n)
+		}
+	})
+}
+
+// Everything is killed, and comes back with the next keeper.
+func TestPowerCut(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		for i := range 12 {
+			r.only().set(i + 1)
+			time.Sleep(2500 * time.Millisecond)
+			r.kill()
+			r.w.vanish()
+			r.begin(ActRecover, RestoreOptions{})
+			if got := r.only(); got.state != i+1 {
+				t.Fatalf("cut %d: state %d", i, got.state)
+			}
+			run := r.records().run
+			gens := r.w.generations()
+			if run.From != gens[len(gens)-1] || run.Recovery.Older {
+				t.Fatalf("cut %d: from %v of %v", i, run.From, gens)
+			}
+		}
+	})
+}
+
+// A keeper that dies leaves a tree that runs on; the next one takes it over.
+func TestTakeOver(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(1500 * time.Millisecond)
+		tr := r.only()
+		r.kill()
+		r.begin(ActRecover, RestoreOptions{})
+		if r.only() != tr {
+			t.Error("another tree")
+		}
+		time.Sleep(1500 * time.Millisecond)
+		gens := r.w.generations()
+		last := r.w.gens[gens[len(gens)-1]].info
+		if len(gens) < 3 || last.Parent != last.Generation-1 {
+			t.Errorf("%v, the last one's parent is %v", gens, last.Parent)
+		}
+	})
+}
+
+// What ended while nobody looked is judged by what its init recorded.
+func TestEndWithoutAKeeper(t *testing.T) {
+	for _, c := range []struct {
+		wait uint32
+		want api.State
+	}{{0, api.Finished}, {1 << 8, api.Running}, {11, api.Running}, {9, api.Running}} {
+		bubble(t, api.Policy{}, func(r *rig) {
+			r.begin(ActLaunch, RestoreOptions{})
+			time.Sleep(1500 * time.Millisecond)
+			r.kill()
+			r.only().exit(c.wait)
+			r.begin(ActRecover, RestoreOptions{})
+			r.wantState(c.want)
+			if bad := r.records().history.Bad; len(bad) != 0 {
+				t.Errorf("bad: %v", bad)
+			}
+		})
+	}
+}
+
+func TestStopAndStart(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		r.only().set(3)
+		if e := r.ask(api.Request{Op: api.OpStop}).Error; e != nil {
+			t.Fatal(e)
+		}
+		if err := <-r.done; err != nil {
+			t.Fatal(err)
+		}
+		r.wantState(api.Stopped)
+		if l := r.w.living(); len(l) != 0 {
+			t.Fatalf("%d trees live", len(l))
+		}
+		r.begin(ActStart, RestoreOptions{})
+		if got := r.only(); got.state != 3 {
+			t.Errorf("state %d", got.state)
+		}
+		r.wantState(api.Running)
+	})
+}
+
+func TestStopBySignal(t *testing.T) {
+	for _, obeys := range []bool{true, false} {
+		bubble(t, api.Policy{}, func(r *rig) {
+			r.begin(ActLaunch, RestoreOptions{})
+			tr := r.only()
+			tr.set(3)
+			tr.onTerm = obeys
+			if e := r.ask(api.Request{Op: api.OpStop, Signal: 15, TimeoutSeconds: 5}).Error; e != nil {
+				t.Fatal(e)
+			}
+			r.wantState(api.Stopped)
+			r.begin(ActStart, RestoreOptions{})
+			want := 3
+			if obeys {
+				want = 0 // it had ended by itself
+			}
+			if got := r.only(); got.state != want {
+				t.Errorf("state %d, want %d", got.state, want)
+			}
+		})
+	}
+}
+
+// A stop that cannot commit leaves the program running.
+func TestStopThatCannotCommit(t *testing.T) {
+	for _, step := range []string{"freeze", "dump", "commit", "committed", "record run", "kill", "begin", "section", "blob files"} {
+		bubble(t, api.Policy{EverySeconds: 1000}, func(r *rig) {
+			r.begin(ActLaunch, RestoreOptions{})
+			r.w.fail = func(_ int, s string) error {
+				if s == step {
+					return errFake
+				}
+				return nil
+			}
+			e := r.ask(api.Request{Op: api.OpStop}).Error
+			if e == nil || !strings.Contains(e.Message, "injected") {
+				t.Fatalf("%s: error %v", step, e)
+			}
+			r.w.fail = nil
+			r.only()
+			if v := r.k.status(); v.State != api.Running {
+				t.Errorf("%s: state %v", step, v.State)
+			}
+			if e := r.ask(api.Request{Op: api.OpCheckpoint}).Error; e != nil {
+				t.Errorf("%s: next checkpoint: %v", step, e)
+			}
+			if !r.records().run.Wanted {
+				t.Errorf("%s: it would not be recovered", step)
+			}
+		})
+	}
+}
+
+func TestRestoreAndUndo(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		for i := range 4 {
+			r.only().set(i + 1)
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		r.only().set(99)
+		if e := r.ask(api.Request{Op: api.OpRestore, Generation: "g3"}).Error; e != nil {
+			t.Fatal(e)
+		}
+		if got := r.only(); got.state != 2 {
+			t.Errorf("state %d", got.state)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		gens := r.w.generations()
+		last := r.w.gens[gens[len(gens)-1]].info
+		if last.Parent != 3 {
+			t.Errorf("parent of %v is %v", last.Generation, last.Parent)
+		}
+		if e := r.ask(api.Request{Op: api.OpRestore, Undo: true}).Error; e != nil {
+			t.Fatal(e)
+		}
+		if got := r.only(); got.state != 99 {
+			t.Errorf("state %d", got.state)
+		}
+		if e := r.ask(api.Request{Op: api.OpRestore, Generation: "g999"}).Error; e == nil || e.Code != api.CodeNotFound {
+			t.Errorf("no such generation: %v", e)
+		}
+	})
+}
+
+// A restore that fails brings back what ran before.
+func TestRestoreThatFails(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(1500 * time.Millisecond)
+		r.only().set(99)
+		r.w.refuse[1] = errors.New("port taken")
+		e := r.ask(api.Request{Op: api.OpRestore, Generation: "g1"}).Error
+		if e == nil || !strings.Contains(e.Message, "port taken") || !strings.Contains(e.Message, "is back") {
+			t.Fatalf("error %v", e)
+		}
+		if got := r.only(); got.state != 99 {
+			t.Errorf("state %d", got.state)
+		}
+		r.wantState(api.Running)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		r.only()
+	})
+}
+
+// A generation that is damaged is passed over, and that is said.
+func TestRecoverPastDamage(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(3500 * time.Millisecond)
+		r.kill()
+		r.w.vanish()
+		r.w.damage[4] = true
+		r.begin(ActRecover, RestoreOptions{})
+		if run := r.records().run; run.From != 3 || !run.Recovery.Older {
+			t.Errorf("%+v %+v", run, run.Recovery)
+		}
+	})
+}
+
+// What this host refuses now leaves the workload down, to be tried again.
+func TestRecoverRefused(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(3500 * time.Millisecond)
+		r.kill()
+		r.w.vanish()
+		r.w.refuse[4] = errors.New("port taken")
+		r.begin(ActRecover, RestoreOptions{})
+		<-r.done
+		r.wantState(api.Down)
+		if run := r.records().run; !run.Wanted || run.Error == nil {
+			t.Errorf("%+v", run)
+		}
+		delete(r.w.refuse, 4)
+		r.begin(ActRecover, RestoreOptions{})
+		if run := r.records().run; run.From != 4 || run.Recovery.Older {
+			t.Errorf("%+v", run)
+		}
+		r.only()
+	})
+}
+
+func TestMissingCommand(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		if err := putRecord(r.w, recordSpec, api.Spec{Name: "web", Argv: []string{"/missing"}}); err != nil {
+			t.Fatal(err)
+		}
+		r.begin(ActLaunch, RestoreOptions{})
+		<-r.done
+		if l := r.w.living(); len(l) != 0 {
+			t.Errorf("%d trees", len(l))
+		}
+	})
+}
+
+// Whatever single step fails, nothing stands still, no two trees run, and the
+// next checkpoint works.
+func TestEveryStepFails(t *testing.T) {
+	scenario := func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(2500 * time.Millisecond)
+		if l := r.w.living(); len(l) == 1 {
+			l[0].exit(11)
+		}
+		time.Sleep(20 * time.Second)
+		select {
+		case <-r.k.released:
+			return
+		default:
+		}
+		r.ask(api.Request{Op: api.OpCheckpoint})
+		select {
+		case <-r.k.released:
+		default:
+			r.ask(api.Request{Op: api.OpRestore})
+		}
+		time.Sleep(5 * time.Second)
+	}
+	steps := 0
+	bubble(t, api.Policy{}, func(r *rig) { scenario(r); steps = len(r.w.steps) })
+	if steps < 60 {
+		t.Fatalf("only %d steps", steps)
+	}
+	for n := range min(steps, 120) {
+		var name string
+		bubble(t, api.Policy{}, func(r *rig) {
+			base := len(r.w.steps)
+			r.w.fail = func(i int, s string) error {
+				if i == base+n {
+					name = s
+					return fmt.Errorf("step %d %s: %w", n, s, errFake)
+				}
+				return nil
+			}
+			scenario(r)
+			synctest.Wait()
+			l := r.w.living()
+			if len(l) > 1 {
+				t.Errorf("step %d (%s): %d trees", n, name, len(l))
+			}
+			for _, tr := range l {
+				if tr.frozen || !tr.isRun {
+					t.Errorf("step %d (%s): a tree stands still", n, name)
+				}
+			}
+			if len(l) == 0 {
+				if run := r.records().run; run.State == api.Running {
+					t.Errorf("step %d (%s): nothing runs, and the record says %+v", n, name, run)
+				}
+			}
+			select {
+			case <-r.k.released:
+				return
+			default:
+			}
+			if e := r.ask(api.Request{Op: api.OpCheckpoint}).Error; e != nil {
+				t.Errorf("step %d (%s): the next checkpoint: %v", n, name, e)
+			}
+		})
+	}
+}
+
+func TestRetain(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		if e := r.ask(api.Request{Op: api.OpCheckpoint, Tag: "mine"}).Error; e != nil {
+			t.Fatal(e)
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		gens := r.w.generations()
+		if len(gens) != keep+1 || gens[0] != 2 {
+			t.Errorf("%v", gens)
+		}
+	})
+}
+
+func TestRefusedCheckpoint(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.w.fail = func(_ int, s string) error {
+			if s == "freeze" {
+				return &engine.RefusedError{Obstacles: []engine.Obstacle{{PID: 7, What: "io_uring fd 7 cannot be saved", Hint: "do without"}}}
+			}
+			return nil
+		}
+		r.begin(ActLaunch, RestoreOptions{})
+		v := r.k.status()
+		if v.State != api.Running || v.LastError == nil || v.LastError.Code != api.CodeRefused || v.LastError.Hint != "do without" {
+			t.Errorf("%+v", v)
+		}
+		r.only()
+		r.w.fail = nil
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if v := r.k.status(); v.Generation == "" || v.LastError != nil {
+			t.Errorf("%+v", v)
+		}
+	})
+}
