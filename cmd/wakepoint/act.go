@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/keeper"
 )
 
@@ -25,9 +26,20 @@ func (a *app) onWorkload(c *cobra.Command, codes []int, run func(ctx context.Con
 		if err != nil {
 			return err
 		}
-		name, _, _ := strings.Cut(args[0], "@")
-		return a.named(name, run(ctx, site, args[0], args[1:]), func() []string { return a.names(ctx) })
+		return a.onNamed(ctx, site, args[0], func() error { return run(ctx, site, args[0], args[1:]) })
 	})
+}
+
+// onNamed does something to a workload. Where there is no store yet there is
+// no workload, and none is made.
+func (a *app) onNamed(ctx context.Context, s keeper.Site, name string, do func() error) error {
+	var err error
+	if a.noStore(s) {
+		err = api.Errorf(api.CodeNotFound, "", "no workload %q", name)
+	} else {
+		err = do()
+	}
+	return a.named(name, err, func() []string { return a.names(ctx) })
 }
 
 func (a *app) setCommand() *cobra.Command {
@@ -40,12 +52,9 @@ func (a *app) setCommand() *cobra.Command {
 all directories.`,
 		Example: "  wakepoint set web --every 5s --on-crash fresh",
 	}, nil, func(ctx context.Context, s keeper.Site, name string, _ []string) error {
-		change, changed, err := p.change(cmd)
+		change, _, err := p.change(cmd)
 		if err != nil {
 			return err
-		}
-		if !changed {
-			return usage(cmd, "nothing is changed: give at least one flag")
 		}
 		policy, err := keeper.Set(ctx, s, name, change)
 		if err != nil {
@@ -58,6 +67,12 @@ all directories.`,
 		return nil
 	})
 	p.add(cmd)
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if _, changed, err := p.change(cmd); err == nil && !changed && len(args) == 1 {
+			return usage(cmd, "nothing is changed: give at least one flag")
+		}
+		return takes(1, 1)(cmd, args)
+	}
 	return a.formatFlag(cmd)
 }
 
@@ -213,7 +228,7 @@ go.`,
 			return err
 		}
 		return a.each(args, func(name string) error {
-			return a.named(name, a.remove(ctx, site, name, dry, yes), func() []string { return a.names(ctx) })
+			return a.onNamed(ctx, site, name, func() error { return a.remove(ctx, site, name, dry, yes) })
 		})
 	})
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be deleted")

@@ -45,7 +45,7 @@ func (a *app) adopt(ctx context.Context, pid int, spec api.Spec, p policyFlags) 
 	if err != nil {
 		return err
 	}
-	list, err := keeper.List(ctx, site)
+	list, err := a.list(ctx)
 	if err != nil {
 		return err
 	}

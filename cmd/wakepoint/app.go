@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/keeper"
 )
 
@@ -211,18 +212,27 @@ func (a *app) completeNames(*cobra.Command, []string, string) ([]string, cobra.S
 	return a.names(context.Background()), cobra.ShellCompDirectiveNoFileComp
 }
 
+// names returns the names of the workloads, as far as they can be known.
 func (a *app) names(ctx context.Context) []string {
-	s, err := a.site()
-	if err != nil {
-		return nil
-	}
-	list, err := keeper.List(ctx, s)
-	if err != nil {
-		return nil
-	}
+	list, _ := a.list(ctx)
 	var names []string
 	for _, w := range list {
 		names = append(names, w.Name)
 	}
 	return names
+}
+
+// list lists the workloads. Looking makes no store.
+func (a *app) list(ctx context.Context) ([]api.Status, error) {
+	s, err := a.site()
+	if err != nil || a.noStore(s) {
+		return nil, err
+	}
+	return keeper.List(ctx, s)
+}
+
+// noStore says that there is no store yet, and so no workload.
+func (a *app) noStore(s keeper.Site) bool {
+	_, err := os.Lstat(s.StoreDir)
+	return errors.Is(err, os.ErrNotExist)
 }

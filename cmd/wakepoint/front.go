@@ -54,7 +54,7 @@ func (f *front) follow(name string) error {
 	var failed error
 	go func() {
 		defer close(ended)
-		status, failed = f.wait(name)
+		status, failed = keeper.Wait(f.ctx, f.site, name)
 	}()
 	shown := follow(path, f.a.out, ended)
 	if f.ctx.Err() != nil {
@@ -74,20 +74,6 @@ func (f *front) forward(name string, ended <-chan struct{}) {
 			if err := keeper.Signal(f.ctx, f.site, name, int(sig.(syscall.Signal))); err != nil {
 				f.a.say("%s: pass %s on: %s", name, unix.SignalName(sig.(syscall.Signal)), err)
 			}
-		}
-	}
-}
-
-// wait returns when the workload has ended for good, also when keepers die
-// meanwhile. A workload that stays lost is an error.
-func (f *front) wait(name string) (api.Status, error) {
-	for {
-		status, err := keeper.Wait(f.ctx, f.site, name)
-		if err == nil || f.ctx.Err() != nil {
-			return status, err
-		}
-		if status, err = f.settled(name); err != nil || over(status.State) {
-			return status, err
 		}
 	}
 }

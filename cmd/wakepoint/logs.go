@@ -16,26 +16,20 @@ import (
 
 func (a *app) logsCommand() *cobra.Command {
 	var on bool
-	cmd := a.command(&cobra.Command{
+	cmd := a.onWorkload(&cobra.Command{
 		Use:   "logs NAME [-f]",
 		Short: "Print what a workload printed",
 		Long: `Print what a workload printed to its standard output and standard error. A line
 "wakepoint: restored from g411" stands where it was brought back. What a program
 with a terminal shows is seen with "wakepoint attach".`,
-		Args:              takes(1, 1),
-		ValidArgsFunction: a.completeNames,
-	}, []int{4}, func(ctx context.Context, args []string) error {
-		return a.named(args[0], a.logs(ctx, args[0], on), func() []string { return a.names(ctx) })
+	}, nil, func(ctx context.Context, s keeper.Site, name string, _ []string) error {
+		return a.logs(ctx, s, name, on)
 	})
 	cmd.Flags().BoolVarP(&on, "follow", "f", false, "go on until the workload has ended")
 	return cmd
 }
 
-func (a *app) logs(ctx context.Context, name string, on bool) error {
-	site, err := a.site()
-	if err != nil {
-		return err
-	}
+func (a *app) logs(ctx context.Context, site keeper.Site, name string, on bool) error {
 	status, err := keeper.StatusOf(ctx, site, name)
 	if err != nil {
 		return err
@@ -49,8 +43,7 @@ func (a *app) logs(ctx context.Context, name string, on bool) error {
 	}
 	ended := make(chan struct{})
 	if on && !over(status.State) {
-		front := &front{a: a, site: site, ctx: ctx}
-		go func() { defer close(ended); front.wait(name) }()
+		go func() { defer close(ended); keeper.Wait(ctx, site, name) }()
 	} else {
 		close(ended)
 	}

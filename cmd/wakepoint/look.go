@@ -19,11 +19,7 @@ func (a *app) psCommand() *cobra.Command {
 sees them, the newest committed generation, and what a crash now would cost.`,
 		Args: takes(0, 0),
 	}, nil, func(ctx context.Context, args []string) error {
-		site, err := a.site()
-		if err != nil {
-			return err
-		}
-		list, err := keeper.List(ctx, site)
+		list, err := a.list(ctx)
 		if err != nil {
 			return err
 		}
@@ -50,19 +46,13 @@ func (a *app) printRows(rows []api.Row) error {
 }
 
 func (a *app) statusCommand() *cobra.Command {
-	return a.formatFlag(a.command(&cobra.Command{
-		Use:               "status NAME",
-		Short:             "Show all that is known of one workload",
-		Args:              takes(1, 1),
-		ValidArgsFunction: a.completeNames,
-	}, []int{4}, func(ctx context.Context, args []string) error {
-		site, err := a.site()
+	return a.formatFlag(a.onWorkload(&cobra.Command{
+		Use:   "status NAME",
+		Short: "Show all that is known of one workload",
+	}, nil, func(ctx context.Context, site keeper.Site, name string, _ []string) error {
+		s, err := keeper.StatusOf(ctx, site, name)
 		if err != nil {
 			return err
-		}
-		s, err := keeper.StatusOf(ctx, site, args[0])
-		if err != nil {
-			return a.named(args[0], err, func() []string { return a.names(ctx) })
 		}
 		if a.format == "json" {
 			return a.printJSON(s)
@@ -128,25 +118,19 @@ func policyText(p api.Policy) string {
 }
 
 func (a *app) logCommand() *cobra.Command {
-	return a.formatFlag(a.command(&cobra.Command{
+	return a.formatFlag(a.onWorkload(&cobra.Command{
 		Use:   "log NAME",
 		Short: "List the generations of a workload, newest first",
 		Long: `List the generations of a workload that can be restored, newest first: when each
 was committed, how long the program stood still for it, how much it wrote and
 how much it holds. Generations that are damaged are named on standard error.`,
-		Args:              takes(1, 1),
-		ValidArgsFunction: a.completeNames,
-	}, []int{4}, func(ctx context.Context, args []string) error {
-		site, err := a.site()
+	}, nil, func(ctx context.Context, site keeper.Site, name string, _ []string) error {
+		rows, damaged, err := keeper.Log(ctx, site, name)
 		if err != nil {
 			return err
 		}
-		rows, damaged, err := keeper.Log(ctx, site, args[0])
-		if err != nil {
-			return a.named(args[0], err, func() []string { return a.names(ctx) })
-		}
 		for _, d := range damaged {
-			a.say("log %s: %s", args[0], d)
+			a.say("log %s: %s", name, d)
 		}
 		return a.printGenerations(rows)
 	}))

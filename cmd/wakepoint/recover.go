@@ -39,9 +39,11 @@ afresh where its policy says so. recover returns when the programs run.`,
 		if err != nil {
 			return err
 		}
-		outcomes, err := keeper.Recover(ctx, site, a.progress())
-		if err != nil {
-			return err
+		var outcomes []keeper.Outcome
+		if !a.noStore(site) {
+			if outcomes, err = keeper.Recover(ctx, site, a.progress()); err != nil {
+				return err
+			}
 		}
 		return a.printOutcomes(outcomes)
 	}))

@@ -153,19 +153,21 @@ func asError(err error) *api.Error {
 	return &e
 }
 
-// named finishes an error about a workload: it names it, and where it does
-// not exist the hint lists names that are like it.
+// named finishes an error about a workload: it names it, and where there is
+// none of that name the hint lists names that are like it.
 func (a *app) named(name string, err error, names func() []string) error {
 	if err == nil {
 		return nil
 	}
 	e := api.AsError(err)
-	if e.Code == api.CodeNotFound && e.Hint == "" {
-		hint := "`wakepoint ps` lists the workloads"
-		if near := similar(name, names()); len(near) > 0 {
-			hint = "did you mean " + quoteList(near) + "?"
+	if e.Code == api.CodeNotFound {
+		if all := names(); !slices.Contains(all, name) {
+			hint := "`wakepoint ps` lists the workloads"
+			if near := similar(name, all); len(near) > 0 {
+				hint = "did you mean " + quoteList(near) + "?"
+			}
+			e = api.Errorf(e.Code, hint, "%w", err)
 		}
-		e = api.Errorf(e.Code, hint, "%w", err)
 	}
 	if strings.Contains(e.Message, name) {
 		return e

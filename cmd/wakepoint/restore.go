@@ -52,8 +52,13 @@ What the program had acknowledged to others since the generation is undone.`,
 			return a.restoreFrom(ctx, f)
 		}
 		name, generation, _ := strings.Cut(args[0], "@")
-		return a.named(name, a.restore(ctx, name, keeper.RestoreOptions{Generation: generation, Undo: f.undo}),
-			func() []string { return a.names(ctx) })
+		site, err := a.site()
+		if err != nil {
+			return err
+		}
+		return a.onNamed(ctx, site, name, func() error {
+			return a.restore(ctx, site, name, keeper.RestoreOptions{Generation: generation, Undo: f.undo})
+		})
 	})
 	flags := cmd.Flags()
 	flags.BoolVar(&f.undo, "undo", false, "put back what ran before the last restore")
@@ -79,11 +84,7 @@ func (f restoreFlags) check(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (a *app) restore(ctx context.Context, name string, o keeper.RestoreOptions) error {
-	site, err := a.site()
-	if err != nil {
-		return err
-	}
+func (a *app) restore(ctx context.Context, site keeper.Site, name string, o keeper.RestoreOptions) error {
 	out, err := keeper.Restore(ctx, site, name, o, a.progress())
 	if err != nil {
 		if e := api.AsError(err); e.Code == api.CodeNotFound && o.Generation != "" && e.Hint == "" {

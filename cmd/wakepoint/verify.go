@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -38,8 +37,11 @@ others restore.`,
 		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeNames,
 	}, []int{4, 7}, func(ctx context.Context, args []string) error {
-		if _, err := os.Stat(a.storeDir); err != nil {
-			return err // Open would make one
+		if site, err := a.site(); err != nil || a.noStore(site) {
+			if err == nil && len(args) > 0 {
+				err = a.named(args[0], asNotFound(store.ErrNotFound, args[0]), func() []string { return nil })
+			}
+			return errors.Join(err, a.printVerified([]verifyRow{})) // Open would make one
 		}
 		s, err := store.Open(a.storeDir, store.Options{})
 		if err != nil {
