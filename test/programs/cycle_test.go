@@ -38,7 +38,9 @@ type subject struct {
 	argv    []string
 	full    int // cycles of a full run
 	client  client
-	fresh   bool // recovered by a start on its own files, not from a generation
+	start   func()       // in place of the rig's start, may be nil
+	prepare func() error // work to be done before the first cycle, may be nil
+	fresh   bool         // recovered by a start on its own files, not from a generation
 	// DuringMax is the longest time the program works on between the explicit
 	// checkpoint and the kill; 300 ms where it is 0.
 	duringMax time.Duration
@@ -115,12 +117,21 @@ func (r *rig) endure(s subject) {
 		r.t.Fatal(err)
 	}
 	defer s.client.close()
-	r.start(s.options, s.argv)
+	if s.start == nil {
+		s.start = func() { r.start(s.options, s.argv) }
+	}
+	s.start()
 	var position uint64
 	eventually(r.t, patience, "the first check", func() (err error) {
 		position, err = s.client.check()
 		return err
 	})
+	if s.prepare != nil {
+		if err := s.prepare(); err != nil {
+			r.t.Fatal(err)
+		}
+		r.checkpoint()
+	}
 	survived := 0
 	defer func() {
 		line := fmt.Sprintf("%s: %d of %d cycles", r.name, survived, cycles)
