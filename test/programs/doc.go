@@ -10,6 +10,7 @@
 //	WAKEPOINT_CYCLES=full go test -timeout 60m    20 cycles each, 60 where the risk is greatest
 //	WAKEPOINT_CYCLES=7                            as many
 //	WAKEPOINT_PLAIN=1                             without Wakepoint and without the plug: are the tests right?
+//	WAKEPOINT_CALM=1                              checkpointed as ever, but never killed: do checkpoints disturb?
 //	WAKEPOINT_BIN=FILE                            this binary, instead of building ./cmd/wakepoint
 //	WAKEPOINT_KEEP=1                              keep the directories of a failed test
 package programs

@@ -23,7 +23,8 @@ const (
 // settings are what the environment says of this run, and the binary under test.
 type settings struct {
 	bin    string
-	plain  bool
+	plain  bool // neither Wakepoint nor the plug
+	calm   bool // not the plug
 	cycles string
 	keep   bool
 }
@@ -48,6 +49,7 @@ func runAll(m *testing.M) (int, error) {
 	session = settings{
 		bin:    os.Getenv("WAKEPOINT_BIN"),
 		plain:  os.Getenv("WAKEPOINT_PLAIN") != "",
+		calm:   os.Getenv("WAKEPOINT_PLAIN")+os.Getenv("WAKEPOINT_CALM") != "",
 		cycles: os.Getenv("WAKEPOINT_CYCLES"),
 		keep:   os.Getenv("WAKEPOINT_KEEP") != "",
 	}

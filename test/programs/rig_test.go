@@ -270,7 +270,7 @@ func (r *rig) tree() []process {
 // started afresh.
 func (r *rig) recover() generation {
 	r.t.Helper()
-	if session.plain {
+	if session.calm {
 		return 0
 	}
 	out := r.must("recover", "-o", "json")
@@ -292,6 +292,9 @@ func (r *rig) close() {
 	r.wake()
 	if session.plain {
 		if r.plain != nil {
+			if list, err := tree(childOf(r.plain.Process.Pid)); err == nil {
+				r.temporaries(list)
+			}
 			r.plain.Process.Kill()
 			r.plain.Wait()
 		}
@@ -299,6 +302,11 @@ func (r *rig) close() {
 		r.end()
 	}
 	r.assertNothingLeft()
+	for path := range r.used { // what a killed program does not clear away itself
+		if err := os.RemoveAll(path); err != nil {
+			r.t.Error(err)
+		}
+	}
 	if r.t.Failed() && session.keep {
 		r.t.Logf("kept: %s %s", r.top, r.shm)
 		return
@@ -315,13 +323,7 @@ func (r *rig) close() {
 func (r *rig) assertNothingLeft() {
 	var left []string
 	for range 20 {
-		left = r.before.missing(look(), r.top, r.shm)
-		for path := range r.used {
-			if _, err := os.Lstat(path); err == nil && !strings.HasPrefix(path, r.shm) {
-				left = append(left, path)
-			}
-		}
-		if len(left) == 0 {
+		if left = r.before.missing(look(), r.top, r.shm); len(left) == 0 {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -90,7 +90,7 @@ func (k ticker) check() (uint64, error) {
 		}
 		now := runs[len(runs)-1]
 		switch {
-		case session.plain && now.first != 0:
+		case session.calm && now.first != 0:
 			return now.last, nil
 		case len(runs) == k.r.restores+1 && now.first != 0:
 			return now.first - 1, nil
