@@ -102,11 +102,8 @@ func (k *keeper) judgeAbsence() error {
 	if err != nil {
 		return err
 	}
-	newest := time.Time{}
-	if i, ok := l.info(l.head(k.rec.run)); ok {
-		newest = taken(i)
-	}
-	at := k.lastSeen(newest)
+	newest, _ := l.info(l.head(k.rec.run))
+	at := lostAt(k.v.Dir(), k.rec, newest)
 	r := &k.rec.run
 	wait, known := k.lastEnd()
 	end := endOf(known, wait)

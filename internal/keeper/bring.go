@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -281,17 +282,31 @@ func (k *keeper) lastEnd() (wait uint32, known bool) {
 	return st.Wait, true
 }
 
-// lastSeen is when the tree was last known to live: the heartbeat, the
-// newest generation or the start, whichever is latest.
-func (k *keeper) lastSeen(newest time.Time) time.Time {
-	last := k.rec.run.Started
-	if newest.After(last) {
-		last = newest
+// journalLag is how old a file's times may be after a power cut: they are
+// written with the file system's journal, every few seconds.
+const journalLag = 10 * time.Second
+
+// lostAt is the latest instant at which a tree that is gone can have lived,
+// as far as what it did since its newest generation counts: the last sign of
+// life (heartbeat, commit, start), and the time in which neither the next
+// sign nor the next generation was due.
+func lostAt(dir string, rec records, newest store.Info) time.Time {
+	last := rec.run.Started
+	if newest.CommittedAt.After(last) {
+		last = newest.CommittedAt
 	}
-	if st, err := os.Stat(k.path(beatName)); err == nil && st.ModTime().After(last) {
+	if st, err := os.Stat(filepath.Join(dir, beatName)); err == nil && st.ModTime().After(last) {
 		last = st.ModTime()
 	}
-	return last
+	lag := heartbeat
+	if rec.run.Handle.BootID != bootID() {
+		lag = journalLag
+	}
+	at := last.Add(min(lag, seconds(rec.policy.EverySeconds)))
+	if now := time.Now(); now.After(last) && now.Before(at) {
+		return now
+	}
+	return at
 }
 
 // asExec finds the error of executing a command, with its exit code as a

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -163,6 +164,7 @@ func (c *capture) takeFiles() error {
 		Last:   k.index,
 	}
 	for _, f := range c.fz.Files() {
+		k.adviseOn(f.Path)
 		o.Open = append(o.Open, files.Open{Path: f.Path, File: f.File, Writable: f.Writable, Volatile: f.Volatile})
 	}
 	s, err := c.d.Section(files.SectionName, files.Inherits(k.index))
@@ -172,6 +174,28 @@ func (c *capture) takeFiles() error {
 	c.section = s
 	c.files, err = files.Take(o, s)
 	return err
+}
+
+// adviseOn notes what an open file says about the program: that it keeps
+// durable state of its own, which a roll-back after a crash undoes.
+func (k *keeper) adviseOn(path string) {
+	kind := ""
+	switch base := filepath.Base(path); {
+	case strings.HasSuffix(base, "-wal"), strings.HasSuffix(base, "-journal"):
+		kind = "an SQLite journal"
+	case strings.HasSuffix(base, ".aof"):
+		kind = "a redis append-only file"
+	}
+	if kind == "" || k.rec.policy.OnCrash != api.OnRestore {
+		return
+	}
+	note := "it writes " + kind + " (" + path + "): a crash rolls it back with the program; `wakepoint set " + k.rec.spec.Name + " --on-crash fresh` starts it afresh instead, with nothing that it acknowledged undone"
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.notes) == 0 { // one is enough
+		k.notes = append(k.notes, note)
+		k.view.Notes = k.notes
+	}
 }
 
 // except names what is never captured: the workload's own directory, with

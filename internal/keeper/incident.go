@@ -113,8 +113,7 @@ func (k *keeper) crashed(ctx context.Context, end policy.End) error {
 	if err := k.tree.Kill(ctx); err != nil {
 		return fmt.Errorf("end what is left of it: %w", err)
 	}
-	wait := k.rec.run.Wait
-	k.dropTree(&wait)
+	k.dropTree(nil) // viewers may come again: it has not ended for good
 	err := k.insist(ctx, func() error { return k.noteDeath(end, at) })
 	if err == nil {
 		err = k.recover(ctx, false)

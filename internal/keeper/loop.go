@@ -54,6 +54,8 @@ type keeper struct {
 	view api.Status
 	live tree          // nil when none runs
 	seen *terminal.Hub // nil when there is no terminal
+	// what the owner should know; shared with views, only appended to
+	notes []string
 }
 
 // request is one that the loop answers.

@@ -82,8 +82,7 @@ func statusAtRest(w *store.Workload) (api.Status, error) {
 	}
 	v.State, v.PID = api.Down, 0
 	if i, ok := l.info(l.head(rec.run)); ok {
-		k := keeper{v: realVault{w}, rec: rec}
-		v.LostWorkSeconds = max(0, k.lastSeen(taken(i)).Sub(taken(i)).Seconds())
+		v.LostWorkSeconds = max(0, lostAt(w.Dir(), rec, i).Sub(taken(i)).Seconds())
 	}
 	return v, nil
 }

@@ -95,7 +95,9 @@ func (k *keeper) work(ctx context.Context, o Options, rep *reporter) error {
 	words, older, err := k.bring(ctx, o.Action, o.RestoreOptions)
 	out := Outcome{Name: o.Name, Status: k.status(), Words: words, Older: older}
 	if k.tree == nil {
-		if !errors.Is(err, errEnded) {
+		if errors.Is(err, errEnded) {
+			out.Words = "had ended"
+		} else {
 			out.Err = k.explain(k.reason(err))
 		}
 		code, _ := asExec(err)
@@ -156,6 +158,9 @@ func lockOf(ctx context.Context, v vault) (io.Closer, error) {
 func Main(ctx context.Context, args []string) error {
 	o, err := parseArgs(args)
 	if err != nil {
+		return err
+	}
+	if err := noInheritance(); err != nil {
 		return err
 	}
 	if o.report {

@@ -19,10 +19,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/store"
@@ -127,6 +130,11 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := noInheritance(); err != nil {
+		w.Close()
+		log.Close()
+		return out, 0, err
+	}
 	err = cmd.Start()
 	w.Close()
 	log.Close()
@@ -154,6 +162,15 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 			return out, line.Exec, err
 		}
 	}
+}
+
+// noInheritance keeps descriptors that this process was given by its own
+// parent from what it starts: a guard outlives those who wait for their end.
+func noInheritance() error {
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close what was inherited: %w", err)
+	}
+	return nil
 }
 
 // logMax is the size at which a keeper's log is put aside, once.

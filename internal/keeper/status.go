@@ -26,6 +26,7 @@ func (k *keeper) publish() {
 	v.KeeperPID = os.Getpid()
 	v.Generation, v.LastPauseSeconds = old.Generation, old.LastPauseSeconds
 	v.LastCheckpointSeconds, v.LastCheckpointAt = old.LastCheckpointSeconds, old.LastCheckpointAt
+	v.Notes = k.notes
 	v.Checkpointing, v.Failures = old.Checkpointing, old.Failures
 	if k.rec.run.State == api.Running {
 		v.LastError = old.LastError // of checkpoints
