@@ -33,6 +33,7 @@ type Arch struct {
 	InsnLen  int // bytes of the call instruction
 	NR       Calls
 	Gate     []byte
+	GateCall uint64 // offset of the call instruction in the gate
 	ExitSlot func(pad, target uint64) []byte
 	Init     []byte // the init; the last 8 bytes are the command's PID
 	JumpSlot func(target uint64) []byte

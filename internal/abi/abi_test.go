@@ -34,6 +34,13 @@ func TestMachineCode(t *testing.T) {
 	}
 }
 
+func TestGateCall(t *testing.T) {
+	a := AMD64
+	if got := a.Gate[a.GateCall : int(a.GateCall)+a.InsnLen]; !bytes.Equal(got, a.Syscall) {
+		t.Errorf("at GateCall stand %x", got)
+	}
+}
+
 func TestInitELF(t *testing.T) {
 	f, err := elf.NewFile(bytes.NewReader(AMD64.InitELF(77)))
 	if err != nil {

@@ -45,6 +45,7 @@ var AMD64 = &Arch{
 	InsnLen:  2,
 	NR:       callsAMD64,
 	Gate:     gateAMD64,
+	GateCall: 0x24,
 	ExitSlot: exitAMD64,
 	Init:     initAMD64,
 	JumpSlot: jumpAMD64,

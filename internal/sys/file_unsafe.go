@@ -65,3 +65,22 @@ func Ioprio(tid int) (int, error) {
 	}
 	return int(r), nil
 }
+
+// SetTimerfdTicks sets the number of expirations of a timerfd that nobody has
+// read yet (TFD_IOC_SET_TICKS, timerfd_create(2)).
+func SetTimerfdTicks(fd int, ticks uint64) error {
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), 0x40085400, uintptr(unsafe.Pointer(&ticks)))
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// SetIoprio sets the I/O priority of a thread (ioprio_set(2)).
+func SetIoprio(tid, prio int) error {
+	_, _, e := unix.RawSyscall(unix.SYS_IOPRIO_SET, 1, uintptr(tid), uintptr(prio))
+	if e != 0 {
+		return e
+	}
+	return nil
+}

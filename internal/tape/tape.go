@@ -8,6 +8,7 @@ package tape
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/wakepoint/wakepoint/internal/abi"
@@ -55,6 +56,8 @@ type Tape struct {
 	Calls []Call
 	data  []byte
 	used  []bool // which results are arguments already
+
+	pauses []int
 }
 
 // Add appends a call that must succeed.
@@ -81,6 +84,16 @@ func (t *Tape) Try(name string, nr int, args ...Word) Ref {
 	t.Calls[r].Fails = true
 	return r
 }
+
+// Pause lets the player look at the results so far before the tape goes on.
+// If the player is gone by then, it goes on at once.
+func (t *Tape) Pause() {
+	t.pauses = append(t.pauses, int(t.Add("pause", 0)))
+	t.Calls[len(t.Calls)-1].Fails = true
+}
+
+// Pauses is the number of pauses on the tape.
+func (t *Tape) Pauses() int { return len(t.pauses) }
 
 // Result is the result of an earlier call, as an argument.
 func (t *Tape) Result(r Ref) Word { return Word{kind: result, value: uint64(r)} }
@@ -136,7 +149,7 @@ func (t *Tape) Layout(base abi.Addr, stop Call) Layout {
 	put(abi.GateEntries, uint64(base)+uint64(l.entries))
 	for i := range len(t.Calls) + 1 {
 		c := stop
-		if i < len(t.Calls) {
+		if i < len(t.Calls) && !slices.Contains(t.pauses, i) {
 			c = t.Calls[i]
 		}
 		e := l.entries + i*abi.EntrySize

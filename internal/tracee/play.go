@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tape"
 )
 
@@ -60,20 +61,31 @@ func (s *Space) Install(a *abi.Arch, addr abi.Addr) error {
 // Play plays a tape in the thread and returns the results of its calls and
 // the pad as it was read back. The thread's registers and mask are afterwards
 // what they were. An error of a call that must not fail is an error; later
-// calls were still made.
-func (t *Thread) Play(s *Space, tp *tape.Tape) (*Played, error) {
+// calls were still made. At each pause of the tape the next of the functions
+// in pauses is called with the results so far.
+func (t *Thread) Play(s *Space, tp *tape.Tape, pauses ...func(*Played) error) (*Played, error) {
+	if len(pauses) != tp.Pauses() {
+		return nil, fmt.Errorf("a tape with %d pauses was given %d", tp.Pauses(), len(pauses))
+	}
 	if s.Pad == 0 || tp.Size() > s.Size {
 		return nil, fmt.Errorf("tape of %d bytes does not fit the pad of %d", tp.Size(), s.Size)
 	}
 	l := tp.Layout(s.Pad, t.stopCall())
-	if _, err := t.run(s, s.Pad, l.Bytes); err != nil {
+	p := &Played{tape: tp, layout: l, pad: make([]byte, len(l.Bytes))}
+	look := func() error {
+		if _, err := s.Mem.ReadAt(p.pad, int64(s.Pad)); err != nil {
+			return fmt.Errorf("read pad: %w", err)
+		}
+		p.Results = tp.Results(l, p.pad)
+		return nil
+	}
+	var hooks []func() error
+	for _, f := range pauses {
+		hooks = append(hooks, func() error { return errors.Join(look(), f(p)) })
+	}
+	if _, err := t.run(s, s.Pad, l.Bytes, append(hooks, look)); err != nil {
 		return nil, err
 	}
-	pad := make([]byte, len(l.Bytes))
-	if _, err := s.Mem.ReadAt(pad, int64(s.Pad)); err != nil {
-		return nil, fmt.Errorf("read pad: %w", err)
-	}
-	p := &Played{Results: tp.Results(l, pad), tape: tp, layout: l, pad: pad}
 	for i, c := range tp.Calls {
 		if r := p.Results[i]; r < 0 && r > -4096 && !c.Fails {
 			return p, fmt.Errorf("%s in thread %d: %w", c.Name, t.TID, unix.Errno(-r))
@@ -102,11 +114,11 @@ func (t *Thread) One(s *Space, name string, nr int, args ...tape.Word) (int64, e
 	for i := range 2 { // the boot room is read-only for the process: no result slots
 		binary.LittleEndian.PutUint64(l.Bytes[abi.GateHeader+8+i*abi.EntrySize+abi.EntryResult:], 0)
 	}
-	after, err := t.run(s, s.Boot, l.Bytes)
+	after, err := t.run(s, s.Boot, l.Bytes, nil)
 	if err != nil {
 		return 0, err
 	}
-	r := int64(after[t.Arch.Saved[12]]) // the result before last, see the gate
+	r := int64(after[t.Arch.Saved[11]]) // the last result, see the gate; the stop call has not returned
 	if r < 0 && r > -4096 {
 		return r, fmt.Errorf("%s in thread %d: %w", name, t.TID, unix.Errno(-r))
 	}
@@ -127,7 +139,7 @@ func (t *Thread) stopCall() tape.Call {
 //	set mask                  the tape itself puts the old one back at its end
 //	cont, wait for the stop
 //	set mask, set registers   the thread returns by itself, or is put back
-func (t *Thread) run(s *Space, pad abi.Addr, b []byte) (abi.Regs, error) {
+func (t *Thread) run(s *Space, pad abi.Addr, b []byte, hooks []func() error) (abi.Regs, error) {
 	saved, err := t.Regs()
 	if err != nil {
 		return saved, err
@@ -151,7 +163,18 @@ func (t *Thread) run(s *Space, pad abi.Addr, b []byte) (abi.Regs, error) {
 	if err := t.SetRegs(enter); err != nil {
 		return saved, err
 	}
+	if err := t.SetMask(^(uint64(1) << (tapeSignal - 1))); err != nil {
+		return saved, errors.Join(err, t.SetRegs(saved))
+	}
 	after, err := t.finish()
+	for i := 0; err == nil && i < len(hooks); i++ {
+		if i > 0 {
+			if after, err = t.finish(); err != nil {
+				break
+			}
+		}
+		err = hooks[i]()
+	}
 	// Whatever happened, the program gets its own state back.
 	return after, errors.Join(err, t.SetMask(mask), t.SetRegs(saved))
 }
@@ -171,9 +194,6 @@ func (t *Thread) header(b []byte, s *Space, saved abi.Regs, mask uint64) {
 
 // finish lets the tape play and returns the registers at its end.
 func (t *Thread) finish() (abi.Regs, error) {
-	if err := t.SetMask(^(uint64(1) << (tapeSignal - 1))); err != nil {
-		return abi.Regs{}, err
-	}
 	if err := t.cont(0); err != nil {
 		return abi.Regs{}, err
 	}
@@ -226,3 +246,94 @@ func (t *Thread) tapeStop(ws unix.WaitStatus) (bool, error) {
 	t.resend = append(t.resend, int(sig))
 	return false, t.cont(0)
 }
+
+// Prime starts a system call with the given arguments and breaks it off at
+// once. It returns what the call then left in the result register: a restart
+// code when it had begun to wait.
+func (t *Thread) Prime(gate abi.Addr, nr int, args [6]uint64, deadline time.Time) (uint64, error) {
+	r, err := t.Regs()
+	if err != nil {
+		return 0, err
+	}
+	saved := r
+	r = t.Arch.Idle(r)
+	r[t.Arch.IP], r[t.Arch.Result] = uint64(gate)+t.Arch.GateCall, uint64(nr)
+	for i, k := range t.Arch.Args {
+		r[k] = args[i]
+	}
+	if err := t.SetRegs(r); err != nil {
+		return 0, err
+	}
+	if err := t.call("syscall", func() error { return sys.ContToCall(t.TID, 0) }); err != nil {
+		return 0, err
+	}
+	if err := t.nextStop(deadline); err != nil {
+		return 0, err
+	}
+	if err := t.Interrupt(); err != nil {
+		return 0, err
+	}
+	if err := t.cont(0); err != nil {
+		return 0, err
+	}
+	if err := t.WaitStop(deadline); err != nil {
+		return 0, err
+	}
+	after, err := t.Regs()
+	if err != nil {
+		return 0, err
+	}
+	return after[t.Arch.Result], t.SetRegs(t.Arch.Idle(saved))
+}
+
+// nextStop waits for any stop, of whatever kind.
+func (t *Thread) nextStop(deadline time.Time) error {
+	for spin := 0; ; spin++ {
+		ws, ok, err := t.wait(unix.WNOHANG)
+		switch {
+		case err != nil:
+			return err
+		case t.Gone || ok && !ws.Stopped():
+			t.Gone = true
+			return ErrGone
+		case ok:
+			return nil
+		case time.Now().After(deadline):
+			return unix.ETIMEDOUT
+		}
+		Pause(spin)
+	}
+}
+
+// End makes the thread's process end by a system call of the exit kind, or by
+// a signal that was sent to it, and lets its parent see it.
+func (t *Thread) End(nr, code, sig int, gate abi.Addr) error {
+	r, err := t.Regs()
+	if err != nil {
+		return err
+	}
+	r = t.Arch.Idle(r)
+	r[t.Arch.IP], r[t.Arch.Result], r[t.Arch.Args[0]] = uint64(gate)+t.Arch.GateCall, uint64(nr), uint64(code)
+	if err := t.SetRegs(r); err != nil {
+		return err
+	}
+	if err := t.cont(0); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(tapeTime)
+	for !t.Gone {
+		if err := t.nextStop(deadline); err != nil {
+			if errors.Is(err, ErrGone) {
+				return nil
+			}
+			return err
+		}
+		if err := t.call("cont", func() error { return sys.Cont(t.TID, sig) }); err != nil && !errors.Is(err, ErrGone) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Forget drops the signals that arrived while tapes were playing.
+func (t *Thread) Forget() { t.resend = nil }

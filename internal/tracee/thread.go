@@ -216,3 +216,19 @@ func (t *Thread) siginfo() (info [sys.SiginfoSize]byte, err error) {
 	err = t.call("getsiginfo", func() error { info, err = sys.GetSiginfo(t.TID); return err })
 	return info, err
 }
+
+// Reap waits until the killed thread is gone, at most ten seconds.
+func (t *Thread) Reap() {
+	deadline := time.Now().Add(10 * time.Second)
+	for spin := 0; !t.Gone && time.Now().Before(deadline); spin++ {
+		ws, ok, err := t.wait(unix.WNOHANG)
+		if err != nil || ok && (ws.Exited() || ws.Signaled()) {
+			t.Gone = true
+			return
+		}
+		Pause(spin)
+	}
+}
+
+// Dead marks a thread that was killed and is reaped by somebody else.
+func (t *Thread) Dead() { t.Gone = true }

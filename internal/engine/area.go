@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/memory"
+	"github.com/wakepoint/wakepoint/internal/procfs"
+)
+
+// privateArea is an area whose own pages go into the image.
+type privateArea struct {
+	memory.Area
+	Readable bool
+	blank    bool
+}
+
+func (s *frozenSpace) section() string { return "mem/" + strconv.Itoa(s.owner.ns) }
+
+// chooseStrategy arms write tracking at the first dump of a space where the
+// kernel has it, and falls back to copying all.
+func (s *frozenSpace) chooseStrategy() error {
+	if s.state.strategy != nil {
+		return nil
+	}
+	var err error
+	tree := s.tree
+	err = tree.tracer.Do(func() error {
+		s.state.strategy, err = memory.NewIncremental(s.owner.leader(), &s.space)
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	s.state.strategy, err = memory.NewFull(s.owner.pid)
+	return err
+}
+
+// privateAreas lists what dumpSpace reads.
+func (s *frozenSpace) privateAreas() []privateArea {
+	var out []privateArea
+	for _, m := range s.smaps {
+		if m.Shared || isKernelArea(m.Path) {
+			continue
+		}
+		out = append(out, privateArea{
+			Area:     memory.Area{Range: memory.Range{Start: m.Start, End: m.End}, Track: m.Prot != 0},
+			Readable: m.Prot&procfs.ProtRead != 0,
+			blank:    m.Flags.Has("dp") || m.Flags.Has("wf"),
+		})
+	}
+	return out
+}
+
+func isKernelArea(path string) bool {
+	switch path {
+	case "[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]":
+		return true
+	}
+	return false
+}
+
+// advice is what madvise repeats, by VmFlags.
+var advice = []struct {
+	flag string
+	call int
+}{
+	{"dc", unix.MADV_DONTFORK}, {"wf", unix.MADV_WIPEONFORK}, {"dd", unix.MADV_DONTDUMP},
+	{"hg", unix.MADV_HUGEPAGE}, {"nh", unix.MADV_NOHUGEPAGE}, {"mg", unix.MADV_MERGEABLE},
+	{"sr", unix.MADV_SEQUENTIAL}, {"rr", unix.MADV_RANDOM},
+}
+
+// space describes an address space.
+func (d *dumper) space(s *frozenSpace, a *answers) (int, error) {
+	sp := image.Space{Section: s.section()}
+	var err error
+	if s.smaps, err = d.proc.Smaps(s.owner.pid); err != nil {
+		return 0, gone(err)
+	}
+	stats := map[inode]*syscall.Stat_t{}
+	for i := range s.smaps {
+		m := &s.smaps[i]
+		if m.Start == uint64(s.state.pad) || m.Path == "[vsyscall]" {
+			continue
+		}
+		ar, err := d.area(s, m, stats)
+		if err != nil {
+			return 0, err
+		}
+		sp.Areas = append(sp.Areas, ar)
+	}
+	if d.tree.Vdso == nil {
+		for _, m := range s.smaps {
+			if m.Path == "[vdso]" {
+				d.tree.Vdso = make([]byte, m.Len())
+				if _, err := s.space.Mem.ReadAt(d.tree.Vdso, int64(m.Start)); err != nil {
+					return 0, err
+				}
+				clear(d.tree.Vdso[uint64(s.space.Gate)-m.Start:]) // our own code
+			}
+		}
+	}
+	st := &s.owner.stat
+	sp.Layout = image.Layout{StartCode: st.StartCode, EndCode: st.EndCode, StartData: st.StartData, EndData: st.EndData,
+		StartBrk: st.StartBrk, Brk: a.brk, StartStack: st.StartStack,
+		ArgStart: st.ArgStart, ArgEnd: st.ArgEnd, EnvStart: st.EnvStart, EnvEnd: st.EnvEnd}
+	auxv, err := d.proc.ProcessFile(s.owner.pid, "auxv")
+	if err != nil {
+		return 0, err
+	}
+	sp.Layout.Auxv = append([]byte(nil), auxv...)
+	if sp.Exe, err = os.Readlink(fmt.Sprintf("/proc/%d/exe", s.owner.pid)); err != nil {
+		return 0, err
+	}
+	if strings.HasSuffix(sp.Exe, " (deleted)") {
+		return 0, refuse(s.owner.pid, fmt.Sprintf("the executable %s of pid %d has been replaced or removed", sp.Exe, s.owner.pid), "restart the program on its new executable")
+	}
+	d.spaces = append(d.spaces, s)
+	d.tree.Spaces = append(d.tree.Spaces, sp)
+	return len(d.tree.Spaces) - 1, nil
+}
+
+// area describes one mapping.
+func (d *dumper) area(s *frozenSpace, m *procfs.MappingUse, stats map[inode]*syscall.Stat_t) (image.Area, error) {
+	a := image.Area{Start: abi.Addr(m.Start), End: abi.Addr(m.End), Prot: uint32(m.Prot), Offset: m.Offset, Object: -1,
+		GrowsDown: m.Flags.Has("gd"), NoReserve: m.Flags.Has("nr"), Locked: m.Flags.Has("lo"), LockOnFault: m.Flags.Has("lf"),
+		Blank: m.Flags.Has("wf") || m.Flags.Has("dp"), Droppable: m.Flags.Has("dp"), MayWrite: m.Flags.Has("mw")}
+	for _, v := range advice {
+		if m.Flags.Has(v.flag) {
+			a.Advice = append(a.Advice, v.call)
+		}
+	}
+	no := func(what, hint string) (image.Area, error) {
+		return a, refuse(s.owner.pid, fmt.Sprintf("%s at %#x of pid %d cannot be saved", what, m.Start, s.owner.pid), hint)
+	}
+	switch {
+	case m.Path == "[vdso]":
+		a.Kind = image.Vdso
+		return a, nil
+	case m.Path == "[vvar]":
+		a.Kind = image.Vvar
+		return a, nil
+	case m.Path == "[vvar_vclock]":
+		a.Kind = image.VvarClock
+		return a, nil
+	case m.Flags.Has("ht"):
+		return no("memory of huge pages (hugetlb)", "let the program use transparent huge pages")
+	case m.Flags.Has("ss"):
+		return no("a shadow stack", "start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
+	case m.Flags.Has("sl"):
+		return no("sealed memory", "mseal cannot be undone and redone")
+	case m.Flags.Has("io"), m.Flags.Has("pf"):
+		return no("device memory ("+m.Path+")", "programs that map hardware cannot be moved")
+	case strings.HasPrefix(m.Path, "anon_inode:"), strings.HasPrefix(m.Path, "/[aio]"):
+		return no("memory shared with the kernel ("+m.Path+")", "start it without io_uring or AIO (node: UV_USE_IO_URING=0)")
+	case m.Path == "" || strings.HasPrefix(m.Path, "["):
+		a.Kind, a.Heap = image.Anonymous, m.Path == "[heap]"
+		if n, ok := strings.CutPrefix(m.Path, "[anon:"); ok {
+			a.Name = strings.TrimSuffix(n, "]")
+		}
+		return a, nil
+	}
+	err := d.fileArea(s, m, &a, stats)
+	return a, err
+}
+
+// fileArea describes a mapping of a file or of a shared object.
+func (d *dumper) fileArea(s *frozenSpace, m *procfs.MappingUse, a *image.Area, stats map[inode]*syscall.Stat_t) error {
+	a.Path, a.Kind = m.Path, image.PrivateFile
+	if m.Shared {
+		a.Kind = image.SharedFile
+	}
+	link := fmt.Sprintf("/proc/%d/map_files/%s", s.owner.pid, m.MapFile())
+	key := inode{unix.Mkdev(m.Major, m.Minor), m.Inode}
+	st := stats[key]
+	if st == nil {
+		st = new(syscall.Stat_t)
+		if err := syscall.Stat(link, st); err != nil {
+			return fmt.Errorf("stat the file mapped at %#x: %w", m.Start, err)
+		}
+		stats[key] = st
+	}
+	a.Size, a.ModTime = st.Size, st.Mtim.Nano()
+	if st.Nlink == 0 {
+		if m.Shared {
+			a.Kind = image.SharedObject
+		}
+		var err error
+		a.Object, err = d.object(link, m.Path, st, key)
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFCHR:
+		if st.Rdev == unix.Mkdev(1, 5) { // /dev/zero
+			return nil
+		}
+		return refuse(s.owner.pid, fmt.Sprintf("device %s mapped at %#x of pid %d cannot be saved", m.Path, m.Start, s.owner.pid),
+			"programs that map hardware cannot be moved")
+	default:
+		return refuse(s.owner.pid, fmt.Sprintf("%s mapped at %#x of pid %d is not a file", m.Path, m.Start, s.owner.pid), "")
+	}
+	if m.Escaped {
+		if p, err := os.Readlink(link); err == nil {
+			a.Path = p
+		}
+	}
+	return d.belongs(link, a.Path, st, m.Shared && m.Flags.Has("mw"), false)
+}

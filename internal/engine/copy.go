@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/memory"
+	"github.com/wakepoint/wakepoint/internal/sys"
+)
+
+// iovMax is the most ranges of one process_vm_readv (UIO_MAXIOV).
+const iovMax = 1024
+
+// copyOut copies ranges of the program's memory into the sink. Scattered
+// pages are gathered by process_vm_readv; what the program itself may not
+// read, and long runs, come through /proc/PID/mem.
+func (s *frozenSpace) copyOut(sink SectionSink, ranges []memory.Range, readable bool, buf []byte) error {
+	var batch []unix.RemoteIovec
+	n := 0
+	flush := func() error {
+		if n == 0 {
+			return nil
+		}
+		got, err := sys.ReadProcess(s.owner.pid, buf[:n], batch)
+		if err != nil || got != n {
+			if err := s.copySlow(batch, buf); err != nil {
+				return err
+			}
+		}
+		at := 0
+		for _, v := range batch {
+			if err := sink.Put(int64(v.Base), buf[at:at+v.Len]); err != nil {
+				return err
+			}
+			at += v.Len
+		}
+		batch, n = batch[:0], 0
+		return nil
+	}
+	for _, r := range ranges {
+		for r.Len() > 0 {
+			k := min(uint64(len(buf)-n), r.Len())
+			if readable && r.Len() < uint64(len(buf)) {
+				batch = append(batch, unix.RemoteIovec{Base: uintptr(r.Start), Len: int(k)})
+				n += int(k)
+			} else {
+				if err := flush(); err != nil {
+					return err
+				}
+				k = min(uint64(len(buf)), r.Len())
+				if _, err := s.space.Mem.ReadAt(buf[:k], int64(r.Start)); err != nil {
+					return fmt.Errorf("read %d bytes at %#x: %w", k, r.Start, err)
+				}
+				if err := sink.Put(int64(r.Start), buf[:k]); err != nil {
+					return err
+				}
+			}
+			r.Start += k
+			if n == len(buf) || len(batch) == iovMax {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return flush()
+}
+
+// copySlow reads a batch range by range through /proc/PID/mem.
+func (s *frozenSpace) copySlow(batch []unix.RemoteIovec, buf []byte) error {
+	at := 0
+	for _, v := range batch {
+		if _, err := s.space.Mem.ReadAt(buf[at:at+v.Len], int64(v.Base)); err != nil {
+			return fmt.Errorf("read %d bytes at %#x: %w", v.Len, v.Base, err)
+		}
+		at += v.Len
+	}
+	return nil
+}

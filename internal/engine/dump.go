@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/memory"
+	"github.com/wakepoint/wakepoint/internal/procfs"
+)
+
+// treeBlob is the name of the blob that holds the image.
+const treeBlob = "tree"
+
+// dumper describes a frozen tree.
+type dumper struct {
+	f         *Frozen
+	proc      *procfs.Reader
+	tree      image.Tree
+	spaces    []*frozenSpace
+	objects   map[inode]int // index into tree.Objects
+	sources   []objectSource
+	byLink    map[string][]known // descriptions by what their link says
+	unix      *unixTable
+	segments  []procfs.SharedMemory
+	inodes    []uint64 // of descriptions
+	pipes     map[uint64]bool
+	fileOrder []inode
+	files     map[inode]*OpenFile
+	watches   []pendingWatch
+}
+
+// inode names a file of this host.
+type inode struct {
+	dev, ino uint64
+}
+
+// describe fills in the image: everything but the contents of memory. It
+// runs on the tracer's thread while the tree is frozen.
+func (f *Frozen) describe() error {
+	d := &dumper{f: f, proc: f.tree.proc, objects: map[inode]int{}, byLink: map[string][]known{},
+		pipes: map[uint64]bool{}, files: map[inode]*OpenFile{}}
+	f.image = d
+	h := f.tree.handle
+	d.tree = image.Tree{Version: image.Version, Arch: f.tree.arch.Name, HostPIDs: h.Init == 0, HostIPC: f.sharesIPC()}
+	if p := f.byPID[int(h.Command)]; p != nil {
+		d.tree.Command = p.ns
+	}
+	for _, s := range f.tree.spaces {
+		s.stale = true
+	}
+	if err := d.ipc(); err != nil {
+		return err
+	}
+	var obstacles []Obstacle
+	for _, p := range f.processes {
+		if err := d.process(p); err != nil {
+			var r *RefusedError
+			if !errors.As(err, &r) {
+				return fmt.Errorf("pid %d: %w", p.pid, err)
+			}
+			obstacles = append(obstacles, r.Obstacles...)
+		}
+	}
+	d.finishFiles()
+	if len(obstacles) > 0 {
+		return &RefusedError{Obstacles: obstacles}
+	}
+	if err := d.resolveWatches(); err != nil {
+		return err
+	}
+	if err := d.resolveUnix(); err != nil {
+		return err
+	}
+	d.controlling()
+	return d.clock()
+}
+
+// process describes one process.
+func (d *dumper) process(p *process) error {
+	q := image.Process{PID: p.ns, ExitSignal: p.stat.ExitSignal, Name: p.stat.Comm, Zombie: p.zombie, Space: -1, Table: -1,
+		PGID: last(p.status.NSpgid, 0), SID: last(p.status.NSsid, 0)}
+	if p.parent != nil {
+		q.PPID = p.parent.ns
+	}
+	if p.zombie {
+		q.ExitCode = p.stat.ExitCode
+		d.tree.Processes = append(d.tree.Processes, q)
+		return nil
+	}
+	s, err := d.f.openSpace(p)
+	if err != nil {
+		return err
+	}
+	answers, err := d.ask(p)
+	if err != nil {
+		return err
+	}
+	if err := d.credentials(p, &q); err != nil {
+		return err
+	}
+	for i := range p.threads {
+		th, err := d.thread(p, i, answers)
+		if err != nil {
+			return err
+		}
+		q.Threads = append(q.Threads, th)
+	}
+	if err := d.signals(p, answers, &q); err != nil {
+		return err
+	}
+	if err := d.timers(p, answers, &q); err != nil {
+		return err
+	}
+	if err := d.attributes(p, answers, &q); err != nil {
+		return err
+	}
+	if q.Space, err = d.space(s, answers); err != nil {
+		return err
+	}
+	if q.Table, err = d.table(p); err != nil {
+		return err
+	}
+	d.tree.Processes = append(d.tree.Processes, q)
+	return nil
+}
+
+// clock notes what the clocks of the tree show.
+func (d *dumper) clock() error {
+	d.tree.Clock.Realtime = time.Now().UnixNano()
+	mono, boot, err := d.f.tree.clockOffsets()
+	if err != nil {
+		return err
+	}
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return err
+	}
+	d.tree.Clock.Monotonic = ts.Nano() + mono
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return err
+	}
+	d.tree.Clock.Boottime = ts.Nano() + boot
+	return nil
+}
+
+// Files returns the files that belong to the checkpoint.
+func (f *Frozen) Files() []OpenFile { return f.files }
+
+// Dump writes the tree into s. inherit says that s has the tree's previous
+// committed generation as its parent; the engine then writes only what
+// changed since that one, if it knows.
+func (f *Frozen) Dump(ctx context.Context, s Sink, inherit bool) error {
+	if f.over {
+		return errors.New("dump: the tree was thawed")
+	}
+	for _, sp := range f.image.spaces {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := f.dumpSpace(s, sp, inherit); err != nil {
+			return fmt.Errorf("dump memory of pid %d: %w", sp.owner.pid, err)
+		}
+	}
+	for i := range f.image.sources {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := f.image.dumpObject(s, i, inherit); err != nil {
+			return fmt.Errorf("dump %s: %w", f.image.tree.Objects[i].Section, err)
+		}
+	}
+	b, err := image.Encode(&f.image.tree)
+	if err != nil {
+		return err
+	}
+	return s.Blob(treeBlob, b)
+}
+
+// chunk is how much memory is read at once, in bytes.
+const chunk = 1 << 20
+
+// dumpSpace writes the private pages of a space. What lies between the areas
+// was unmapped, if it ever was there, and becomes a hole.
+func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, inherit bool) error {
+	if err := sp.chooseStrategy(); err != nil {
+		return err
+	}
+	st := sp.state.strategy
+	inherit = inherit && st.Complete()
+	sink, err := s.Section(sp.section(), inherit)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, chunk)
+	var present []memory.Range
+	for _, a := range sp.privateAreas() {
+		found, err := st.Look(a.Area)
+		if err != nil {
+			return err
+		}
+		present = append(present, found.Present...)
+		if a.blank {
+			continue
+		}
+		if !inherit {
+			found.Fresh = found.Present
+		}
+		if err := sp.copyOut(sink, found.Fresh, a.Readable, buf); err != nil {
+			return err
+		}
+	}
+	if inherit {
+		for _, g := range memory.Gaps(memory.Range{Start: 0, End: uint64(f.tree.arch.StackTop)}, mergeRanges(present)) {
+			if err := sink.Zero(int64(g.Start), int64(g.Len())); err != nil {
+				return err
+			}
+		}
+	}
+	return sink.Close()
+}
+
+// mergeRanges joins neighbours of a sorted list.
+func mergeRanges(r []memory.Range) []memory.Range {
+	slices.SortFunc(r, func(a, b memory.Range) int {
+		if a.Start < b.Start {
+			return -1
+		}
+		return 1
+	})
+	return r
+}

@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/image"
+)
+
+func (d *dumper) eventfd(c *descriptor, desc *image.Description) error {
+	if c.info.EventFD == nil {
+		return c.refuse("eventfd", "")
+	}
+	desc.Kind = image.Eventfd
+	desc.Event = &image.Event{Count: c.info.EventFD.Count, Semaphore: c.info.EventFD.Semaphore}
+	return nil
+}
+
+func (d *dumper) timerfd(c *descriptor, desc *image.Description) error {
+	t := c.info.Timer
+	if t == nil {
+		return c.refuse("timerfd", "")
+	}
+	desc.Kind = image.TimerfdKind
+	desc.Timerfd = &image.Timerfd{Clock: t.ClockID, Ticks: t.Ticks, Settime: int(t.SettimeFlags),
+		Setting: image.Interval{Value: split(t.ValueNanos), Every: split(t.IntervalNanos)}}
+	return nil
+}
+
+func split(ns uint64) [2]int64 { return [2]int64{int64(ns / 1e9), int64(ns % 1e9)} }
+
+func (d *dumper) signalfd(c *descriptor, desc *image.Description) error {
+	if c.info.SigMask == nil {
+		return c.refuse("signalfd", "")
+	}
+	desc.Kind, desc.Mask = image.Signalfd, *c.info.SigMask
+	return nil
+}
+
+// pendingWatch is a registration of an epoll whose descriptor is looked up
+// when all tables are known.
+type pendingWatch struct {
+	description int // the epoll's
+	table       int // of the process at which the epoll was found
+	fd          int
+	ino         uint64
+	c           *descriptor
+}
+
+func (d *dumper) epoll(c *descriptor, table, index int, desc *image.Description) error {
+	desc.Kind = image.EpollKind
+	for _, t := range c.info.Epoll {
+		desc.Epoll = append(desc.Epoll, image.Watch{FD: t.FD, Table: -1, Description: -1, Events: t.Events, Data: t.Data})
+		d.watches = append(d.watches, pendingWatch{index, table, t.FD, t.Inode, c})
+	}
+	return nil
+}
+
+// resolveWatches finds the description behind each registration: the one at
+// that number now, in the table where the epoll was found or in another that
+// holds it, if it has the inode. A registration whose number was closed while
+// a duplicate lives on elsewhere cannot be made again.
+func (d *dumper) resolveWatches() error {
+	seen := map[int]int{}
+	for _, w := range d.watches {
+		k := seen[w.description]
+		seen[w.description]++
+		watch := &d.tree.Descriptions[w.description].Epoll[k]
+		for t := range d.tree.Tables {
+			table := (w.table + t) % len(d.tree.Tables)
+			if i, ok := d.at(table, w.fd); ok && d.inodes[i] == w.ino && d.holds(table, w.description) {
+				watch.Table, watch.Description = table, i
+				break
+			}
+		}
+		if watch.Description < 0 {
+			return refuse(w.c.p.pid, fmt.Sprintf("epoll fd %d of pid %d watches fd %d, which was closed while a duplicate lives on",
+				w.c.fd, w.c.p.pid, w.fd), "the program should remove descriptors from epoll before it closes them")
+		}
+	}
+	return nil
+}
+
+// at finds what a table has at a number.
+func (d *dumper) at(table, fd int) (int, bool) {
+	for _, e := range d.tree.Tables[table].Entries {
+		if e.FD == fd {
+			return e.Description, true
+		}
+	}
+	return 0, false
+}
+
+// holds says whether a table has a descriptor for a description.
+func (d *dumper) holds(table, description int) bool {
+	for _, e := range d.tree.Tables[table].Entries {
+		if e.Description == description {
+			return true
+		}
+	}
+	return false
+}
+
+// inotify describes an inotify with the paths of its watches, found through
+// their file handles. Events that wait in it are lost: its reader is told so
+// with an overflow (IN_Q_OVERFLOW is what the program must expect anyway).
+func (d *dumper) inotify(c *descriptor, desc *image.Description) error {
+	desc.Kind = image.InotifyKind
+	for _, w := range c.info.Inotify {
+		path, err := d.pathOfHandle(c, w.Inode, w.HandleType, w.Handle, w.Device.Major(), w.Device.Minor())
+		if err != nil {
+			return refuse(c.p.pid, fmt.Sprintf("inotify fd %d of pid %d watches something without a path: %v", c.fd, c.p.pid, err), "")
+		}
+		desc.Inotify = append(desc.Inotify, image.Inotify{WD: w.WD, Mask: w.Mask, Path: path})
+	}
+	return nil
+}
+
+// pathOfHandle opens a file handle on the mount of its device and asks the
+// kernel for its path (open_by_handle_at(2)).
+func (d *dumper) pathOfHandle(c *descriptor, ino uint64, typ int32, handle []byte, major, minor uint32) (string, error) {
+	mounts, err := d.proc.Mounts(c.p.pid)
+	if err != nil {
+		return "", err
+	}
+	var last error = os.ErrNotExist
+	for _, m := range mounts {
+		if m.Major != major || m.Minor != minor {
+			continue
+		}
+		dir, err := os.Open(filepath.Join(fmt.Sprintf("/proc/%d/root", c.p.pid), m.MountPoint))
+		if err != nil {
+			last = err
+			continue
+		}
+		fd, err := unix.OpenByHandleAt(int(dir.Fd()), unix.NewFileHandle(typ, handle), unix.O_PATH)
+		_ = dir.Close()
+		if err != nil {
+			last = err
+			continue
+		}
+		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		_ = unix.Close(fd)
+		return path, err
+	}
+	return "", last
+}
+
+func (d *dumper) pidfd(c *descriptor, desc *image.Description) error {
+	desc.Kind = image.Pidfd
+	if c.info.PIDFD != nil {
+		for _, p := range d.f.processes {
+			if p.pid == c.info.PIDFD.PID {
+				desc.Target = p.ns
+				return nil
+			}
+		}
+		if c.info.PIDFD.PID == -1 {
+			return c.refuse("a pidfd of a process that has ended,", "it will be possible again in a moment")
+		}
+	}
+	return c.refuse("a pidfd of a process outside,", "")
+}

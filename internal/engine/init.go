@@ -1,0 +1,277 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/abi"
+)
+
+// initName is argv[0] by which a process knows that it is to become an init.
+const initName = "wakepoint-init"
+
+// Descriptors of the process that becomes the init.
+const (
+	initRecord = 3 // kept: where the command's end is recorded
+	initMaster = 4 // kept: the master of the terminal
+	initWait   = 5 // the init waits for its end of file, see package abi
+	initConfig = 6
+	initReport = 7
+	initStdio  = 8  // 8, 9, 10: the command's standard streams
+	initSelf   = 11 // while a tree is being built: a pidfd of the builder
+)
+
+// initPlan tells the init what to set up; it comes as JSON on initConfig.
+type initPlan struct {
+	Namespaces bool
+	Argv, Env  []string
+	Dir        string
+	Umask      int
+	Terminal   bool
+	Rows, Cols uint16
+	FirstPID   int // PIDs inside begin above this number, if the kernel can
+	Restore    int // not 0: start nothing, the tree is built from outside; the command will have this number
+}
+
+// initResult is the init's answer on initReport, before it turns itself into
+// the stub. No answer at all means that it died.
+type initResult struct {
+	Command int // in the new PID namespace
+	What    string
+	Path    string
+	Errno   int
+}
+
+// ExecError says that the command could not be executed.
+type ExecError struct {
+	Path string
+	Err  error
+}
+
+func (e *ExecError) Error() string { return fmt.Sprintf("execute %s: %v", e.Path, e.Err) }
+
+// Unwrap returns the cause: os.ErrNotExist, os.ErrPermission and so on.
+func (e *ExecError) Unwrap() error { return e.Err }
+
+// InitMain turns this process into the init of a tree when it was started as
+// one; it returns at once otherwise. It must be the first thing that main does.
+func InitMain() {
+	if len(os.Args) == 0 || os.Args[0] != initName {
+		return
+	}
+	runtime.LockOSThread()
+	report := os.NewFile(initReport, "report")
+	r := becomeInit()
+	_ = json.NewEncoder(report).Encode(r)
+	os.Exit(1)
+}
+
+// becomeInit does not return unless something went wrong.
+func becomeInit() initResult {
+	fail := func(what string, err error) initResult {
+		r := initResult{What: what}
+		var xe *ExecError
+		if errors.As(err, &xe) {
+			r.Path = xe.Path
+		}
+		var no syscall.Errno
+		if errors.As(err, &no) {
+			r.Errno = int(no)
+		} else {
+			r.What += ": " + err.Error()
+		}
+		return r
+	}
+	var plan initPlan
+	if err := json.NewDecoder(os.NewFile(initConfig, "config")).Decode(&plan); err != nil {
+		return fail("read the plan", err)
+	}
+	// Nothing of ours is for the command.
+	if err := unix.CloseRange(initRecord, 1<<20, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fail("close descriptors", err)
+	}
+	if plan.Namespaces {
+		if err := mountOwn(); err != nil {
+			return fail("set up the mounts", err)
+		}
+		firstPID(plan.FirstPID)
+	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fail("become a subreaper", err)
+	}
+	slave, err := openTerminal(plan)
+	if err != nil {
+		return fail("open a terminal", err)
+	}
+	command := plan.Restore
+	if command == 0 {
+		if command, err = startCommand(plan, slave); err != nil {
+			return fail("start the command", err)
+		}
+	}
+	return fail("become the init", becomeStub(command, plan.Restore != 0))
+}
+
+// mountOwn gives the namespace its own /proc and /dev/pts. Everything else
+// stays a slave of the host's mounts: what is mounted there later appears.
+func mountOwn() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make / a slave: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if _, err := os.Stat("/dev/pts"); err != nil {
+		return nil
+	}
+	err := unix.Mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
+	if err != nil {
+		return fmt.Errorf("mount /dev/pts: %w", err)
+	}
+	return nil
+}
+
+// firstPID moves the namespace's PID counter above the host's range where the
+// kernel has a range per namespace (6.14) or the host's is not the largest.
+func firstPID(above int) {
+	b, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil {
+		return
+	}
+	inside, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || inside < above+10000 {
+		return
+	}
+	_ = os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(above+99)), 0)
+}
+
+// openTerminal opens the tree's terminal: the master becomes initMaster.
+func openTerminal(plan initPlan) (*os.File, error) {
+	if !plan.Terminal {
+		return nil, nil
+	}
+	fd, err := unix.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Dup3(fd, initMaster, unix.O_CLOEXEC); err != nil {
+		return nil, err
+	}
+	_ = unix.Close(fd)
+	n, err := unix.IoctlGetInt(initMaster, unix.TIOCGPTN)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.IoctlSetPointerInt(initMaster, unix.TIOCSPTLCK, 0); err != nil {
+		return nil, err
+	}
+	if plan.Rows > 0 && plan.Cols > 0 {
+		ws := &unix.Winsize{Row: plan.Rows, Col: plan.Cols}
+		if err := unix.IoctlSetWinsize(initMaster, unix.TIOCSWINSZ, ws); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+}
+
+// startCommand starts the command as a child in a session of its own.
+func startCommand(plan initPlan, slave *os.File) (int, error) {
+	attr := &syscall.ProcAttr{Dir: plan.Dir, Env: plan.Env,
+		Files: []uintptr{initStdio, initStdio + 1, initStdio + 2},
+		Sys:   &syscall.SysProcAttr{Setsid: true}}
+	if slave != nil {
+		fd := slave.Fd()
+		attr.Files = []uintptr{fd, fd, fd}
+		attr.Sys.Setctty = true
+	}
+	if plan.Dir != "" {
+		if err := os.Chdir(plan.Dir); err != nil {
+			return 0, &ExecError{plan.Dir, err}
+		}
+	}
+	path, err := lookPath(plan.Argv[0], plan.Env)
+	if err != nil {
+		return 0, err
+	}
+	unix.Umask(plan.Umask)
+	pid, err := syscall.ForkExec(path, plan.Argv, attr)
+	if err != nil {
+		return 0, &ExecError{plan.Argv[0], err}
+	}
+	return pid, nil
+}
+
+// lookPath finds a command by the PATH of its own environment.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	var found error = syscall.ENOENT
+	for _, e := range env {
+		list, ok := strings.CutPrefix(e, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, dir := range filepath.SplitList(list) {
+			p := filepath.Join(dir, name)
+			st, err := os.Stat(p)
+			if err != nil || st.IsDir() {
+				continue
+			}
+			if unix.Access(p, unix.X_OK) == nil {
+				return p, nil
+			}
+			found = syscall.EACCES
+		}
+	}
+	return "", &ExecError{name, found}
+}
+
+// becomeStub replaces this program by the init of package abi.
+func becomeStub(command int, building bool) error {
+	fd, err := unix.MemfdCreate(initName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd: %w", err)
+	}
+	if _, err := unix.Write(fd, abi.Host(runtime.GOARCH).InitELF(command)); err != nil {
+		return fmt.Errorf("write init: %w", err)
+	}
+	path := "/proc/self/fd/" + strconv.Itoa(fd)
+	ro, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("reopen init: %w", err)
+	}
+	_ = unix.Close(fd)
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	for i := range 3 {
+		if err := unix.Dup3(null, i, 0); err != nil {
+			return err
+		}
+	}
+	report := os.NewFile(initReport, "report")
+	if err := json.NewEncoder(report).Encode(initResult{Command: command}); err != nil {
+		return err
+	}
+	_ = unix.Chdir("/")
+	keep := []int{initRecord, initMaster, initWait}
+	if building {
+		keep = append(keep, initSelf)
+	}
+	for _, fd := range keep {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return err
+		}
+	}
+	return syscall.Exec("/proc/self/fd/"+strconv.Itoa(ro), []string{initName}, nil)
+}

@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sys"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/procfs"
+)
+
+// inIPC runs f on a thread of its own inside a process's IPC namespace.
+func inIPC(pid int, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/ipc", pid))
+		if err != nil {
+			done <- err
+			return
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWIPC); err != nil {
+			done <- fmt.Errorf("enter the IPC namespace: %w", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// sharesIPC says whether the tree uses the host's IPC namespace.
+func (f *Frozen) sharesIPC() bool {
+	pid := f.tree.member()
+	theirs, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/ipc", pid))
+	ours, err2 := os.Readlink("/proc/self/ns/ipc")
+	return err1 == nil && err2 == nil && theirs == ours
+}
+
+// segment finds a System V segment by its inode, which is its id.
+func (d *dumper) segment(ino uint64) (procfs.SharedMemory, bool) {
+	for _, s := range d.segments {
+		if uint64(s.ID) == ino {
+			return s, true
+		}
+	}
+	return procfs.SharedMemory{}, false
+}
+
+// ipc reads the tree's System V objects. Segments belong to the image also
+// when nobody has them attached; semaphores and queues are refused.
+func (d *dumper) ipc() error {
+	if d.tree.HostIPC {
+		r := procfs.NewReader("/proc")
+		var err error
+		d.segments, err = r.SharedMemory()
+		return err
+	}
+	return inIPC(d.f.tree.member(), func() error {
+		r := procfs.NewReader("/proc")
+		var err error
+		if d.segments, err = r.SharedMemory(); err != nil {
+			return err
+		}
+		sems, err := r.Semaphores()
+		if err != nil {
+			return err
+		}
+		queues, err := r.MessageQueues()
+		if err != nil {
+			return err
+		}
+		command := int(d.f.tree.handle.Command)
+		if len(sems) > 0 {
+			return refuse(command, fmt.Sprintf("System V semaphore set %d cannot be saved", sems[0].ID), "")
+		}
+		if len(queues) > 0 {
+			return refuse(command, fmt.Sprintf("System V message queue %d cannot be saved", queues[0].ID), "")
+		}
+		return nil
+	})
+}
+
+// bindInside binds a UNIX socket under exactly the name that it had: the bytes
+// of the address, relative ones included, are what its clients see.
+func (r *restorer) bindInside(fd int, s *image.Socket) error {
+	name, _, _ := bytes.Cut(s.Local[2:], []byte{0})
+	if filepath.IsAbs(string(name)) && r.path(string(name)) == string(name) {
+		return sys.Bind(fd, s.Local)
+	}
+	dir := s.Path[:len(s.Path)-len(filepath.Clean(string(name)))]
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the thread, with its own directory, ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			done <- err
+			return
+		}
+		if err := unix.Chdir(r.inside(dir)); err != nil {
+			done <- err
+			return
+		}
+		done <- sys.Bind(fd, s.Local)
+	}()
+	return <-done
+}

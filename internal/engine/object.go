@@ -1,0 +1,171 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/image"
+)
+
+// objectSource is where the contents of an object are read from.
+type objectSource struct {
+	link string // a magic link of /proc that opens it
+	key  inode
+}
+
+// object returns the index of the object behind a link, adding it when it is
+// new. path is what /proc calls it.
+func (d *dumper) object(link, path string, st *syscall.Stat_t, key inode) (int, error) {
+	key = inode{uint64(st.Dev), st.Ino}
+	if i, ok := d.objects[key]; ok {
+		return i, nil
+	}
+	o := image.Object{Section: fmt.Sprintf("object/%x-%d", key.dev, key.ino), Size: st.Size, Mode: st.Mode,
+		UID: st.Uid, GID: st.Gid, ModTime: st.Mtim.Nano(), Name: path}
+	switch {
+	case path == "/dev/zero":
+		o.Kind = image.SharedMemory
+	case strings.HasPrefix(path, "/memfd:"):
+		o.Kind, o.Name = image.Memfd, strings.TrimPrefix(path, "/memfd:")
+		if err := d.seals(link, &o); err != nil {
+			return 0, err
+		}
+	case strings.HasPrefix(path, "/SYSV"):
+		o.Kind = image.SysV
+		seg, ok := d.segment(st.Ino)
+		if !ok {
+			return 0, fmt.Errorf("System V segment %d is not in its namespace's list", st.Ino)
+		}
+		o.Key, o.ID, o.Mode, o.UID, o.GID = seg.Key, seg.ID, seg.Mode, seg.UID, seg.GID
+	default:
+		o.Kind = image.DeletedFile
+	}
+	d.objects[key] = len(d.tree.Objects)
+	d.tree.Objects = append(d.tree.Objects, o)
+	d.sources = append(d.sources, objectSource{link, key})
+	return d.objects[key], nil
+}
+
+func (d *dumper) seals(link string, o *image.Object) error {
+	f, err := os.Open(link)
+	if err != nil {
+		return fmt.Errorf("open memfd %s: %w", o.Name, err)
+	}
+	defer f.Close()
+	o.Seals, err = unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
+	return err
+}
+
+// dumpObject writes the contents of an object. Writes by others than the
+// mappers that we see leave no trace in any page table, so it is always read
+// whole, without its holes; the sink knows what is the same as before.
+func (d *dumper) dumpObject(s Sink, i int, inherit bool) error {
+	o, src := &d.tree.Objects[i], d.sources[i]
+	f, err := os.Open(src.link)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sink, err := s.Section(o.Section, inherit && d.f.tree.dumped[src.key])
+	if err != nil {
+		return err
+	}
+	d.f.tree.dumping[src.key] = true
+	if err := copyFile(f, o.Size, sink); err != nil {
+		return err
+	}
+	return sink.Close()
+}
+
+// copyFile copies a file of the given size, hole by hole.
+func copyFile(f *os.File, size int64, sink SectionSink) error {
+	buf := make([]byte, chunk)
+	for at := int64(0); at < size; {
+		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			data = size
+		} else if err != nil {
+			return err
+		}
+		data &^= abi.PageSize - 1
+		if data > at {
+			if err := sink.Zero(at, data-at); err != nil {
+				return err
+			}
+		}
+		if data >= size {
+			break
+		}
+		hole, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		for at = data; at < min(hole, size); {
+			n, err := f.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+			if n == 0 && err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			if n == 0 {
+				return nil
+			}
+			full := (n + abi.PageSize - 1) &^ (abi.PageSize - 1)
+			clear(buf[n:full])
+			if err := sink.Put(at, buf[:full]); err != nil {
+				return err
+			}
+			at += int64(full)
+		}
+	}
+	return nil
+}
+
+// belongs notes a file that may belong to the checkpoint: one that is written
+// to, or that a boot would empty.
+func (d *dumper) belongs(link, path string, st *syscall.Stat_t, writable, noAppend bool) error {
+	key := inode{uint64(st.Dev), st.Ino}
+	if o := d.files[key]; o != nil {
+		o.Writable = o.Writable || writable
+		o.Append = o.Append && (!writable || !noAppend)
+		return nil
+	}
+	volatile, err := onVolatile(link, st.Dev, d.f.tree.volatile)
+	if err != nil || !writable && !volatile {
+		return err
+	}
+	f, err := os.Open(link)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	d.files[key] = &OpenFile{Path: path, File: f, Writable: writable, Append: !noAppend, Volatile: volatile}
+	d.fileOrder = append(d.fileOrder, key)
+	return nil
+}
+
+// onVolatile says whether a file lies on a file system that a boot empties.
+func onVolatile(link string, dev uint64, known map[uint64]bool) (bool, error) {
+	if v, ok := known[dev]; ok {
+		return v, nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(link, &fs); err != nil {
+		return false, fmt.Errorf("statfs %s: %w", link, err)
+	}
+	v := fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC
+	known[dev] = v
+	return v, nil
+}
+
+// finishFiles makes the list that Files returns, in the order of discovery.
+func (d *dumper) finishFiles() {
+	d.f.files = d.f.files[:0]
+	for _, k := range d.fileOrder {
+		d.f.files = append(d.f.files, *d.files[k])
+	}
+}

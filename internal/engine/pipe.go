@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/image"
+)
+
+// pipe describes one end of a pipe.
+func (d *dumper) pipe(c *descriptor, desc *image.Description) error {
+	desc.Kind = image.PipeEnd
+	return d.pipeState(c, desc, c.info.Inode)
+}
+
+// fifo describes one open end of a FIFO with a name.
+func (d *dumper) fifo(c *descriptor, desc *image.Description, st *syscall.Stat_t) error {
+	desc.Kind = image.FIFO
+	if strings.HasSuffix(c.link, " (deleted)") && st.Nlink == 0 {
+		return c.refuse("the removed FIFO at", "")
+	}
+	if err := d.pipeState(c, desc, st.Ino); err != nil {
+		return err
+	}
+	desc.Pipe.Mode, desc.Pipe.UID, desc.Pipe.GID = st.Mode, st.Uid, st.Gid
+	return nil
+}
+
+// pipeState notes capacity and contents. The contents are copied by tee(2),
+// which leaves them where they are, at the first end that is seen.
+func (d *dumper) pipeState(c *descriptor, desc *image.Description, ino uint64) error {
+	desc.Pipe = &image.Pipe{ID: ino}
+	if d.pipes[ino] {
+		return nil
+	}
+	d.pipes[ino] = true
+	fd, err := c.ours()
+	if err != nil {
+		return err
+	}
+	if desc.Pipe.Size, err = unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0); err != nil {
+		return fmt.Errorf("capacity of pipe: %w", err)
+	}
+	waiting, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	if err != nil {
+		return fmt.Errorf("contents of pipe: %w", err)
+	}
+	if waiting == 0 {
+		return nil
+	}
+	desc.Pipe.Data, err = peekPipe(c.magic(), desc.Pipe.Size, waiting)
+	return err
+}
+
+// peekPipe opens a second reading end of a pipe and copies what waits in it.
+func peekPipe(link string, capacity, waiting int) ([]byte, error) {
+	from, err := unix.Open(link, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open pipe: %w", err)
+	}
+	defer unix.Close(from)
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, max(capacity, 4096)); err != nil {
+		return nil, fmt.Errorf("room for %d bytes of a pipe: %w", capacity, err)
+	}
+	n, err := unix.Tee(from, int(w.Fd()), max(capacity, waiting), unix.SPLICE_F_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("copy the contents of a pipe: %w", err)
+	}
+	if int(n) != waiting {
+		return nil, fmt.Errorf("copied %d of %d bytes in a pipe", n, waiting)
+	}
+	data := make([]byte, n)
+	_, err = io.ReadFull(r, data)
+	return data, err
+}

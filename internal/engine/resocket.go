@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sys"
+)
+
+// socket makes a socket.
+func (m *maker) socket(i int, d *image.Description) (int, error) {
+	s := d.Socket
+	switch {
+	case s.Family == unix.AF_UNIX && (s.PeerID != 0 || s.Reset) && s.Type != unix.SOCK_DGRAM:
+		return m.unixPair(i, s)
+	case s.Reset:
+		m.r.resets++
+		return resetTCP(s)
+	}
+	fd, err := unix.Socket(s.Family, s.Type|unix.SOCK_CLOEXEC, s.Protocol)
+	if err != nil {
+		return -1, err
+	}
+	if err := m.setUp(fd, s); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// setUp binds, connects and listens. Addresses may come later than we do
+// (IP_FREEBIND), and a port may still be in TIME_WAIT (SO_REUSEADDR); both
+// are then set to what they were.
+func (m *maker) setUp(fd int, s *image.Socket) error {
+	if inet(s) {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+		for _, o := range s.Options {
+			if o.Level == unix.IPPROTO_IPV6 && o.Name == unix.IPV6_V6ONLY || o.Level == unix.SOL_SOCKET && o.Name == unix.SO_REUSEPORT {
+				if err := setOption(fd, o); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if s.Bound {
+		if err := m.bind(fd, s); err != nil {
+			return err
+		}
+	}
+	if err := setOptions(fd, s); err != nil {
+		return err
+	}
+	if s.Listening {
+		return unix.Listen(fd, s.Backlog)
+	}
+	if s.Type == unix.SOCK_DGRAM && s.Peer != nil {
+		// A datagram socket may go on without its peer: sending tells.
+		if err := sys.Connect(fd, s.Peer); err != nil && s.Family != unix.AF_UNIX {
+			return fmt.Errorf("connect: %w", err)
+		}
+	}
+	return nil
+}
+
+// bind gives a socket its address. A socket file that is left over from before
+// is replaced, its directories are made again.
+func (m *maker) bind(fd int, s *image.Socket) error {
+	if s.Family != unix.AF_UNIX || s.Local[2] == 0 {
+		if err := sys.Bind(fd, s.Local); err != nil {
+			return fmt.Errorf("bind %s: %w", addressText(s), err)
+		}
+		return nil
+	}
+	if s.Path == "" {
+		return nil // its file was removed before: it cannot be reached anyway
+	}
+	if err := m.r.makeDirs(s.Dirs); err != nil {
+		return err
+	}
+	path := m.r.inside(s.Path)
+	if st, err := os.Lstat(path); err == nil && st.Mode().Type() == os.ModeSocket {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	if err := m.r.bindInside(fd, s); err != nil {
+		return fmt.Errorf("bind %s: %w", s.Path, err)
+	}
+	return errors.Join(os.Lchown(path, int(s.UID), int(s.GID)), unix.Chmod(path, s.Mode&0o7777))
+}
+
+func addressText(s *image.Socket) string {
+	if len(s.Local) < 8 {
+		return fmt.Sprintf("%x", s.Local)
+	}
+	port := binary.BigEndian.Uint16(s.Local[2:])
+	if s.Family == unix.AF_INET {
+		return fmt.Sprintf("%d.%d.%d.%d port %d", s.Local[4], s.Local[5], s.Local[6], s.Local[7], port)
+	}
+	return fmt.Sprintf("port %d", port)
+}
+
+func setOptions(fd int, s *image.Socket) error {
+	for _, o := range s.Options {
+		if err := setOption(fd, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setOption puts an option back. Buffer sizes are halved because the kernel
+// doubles them; where root may, they are forced beyond the system's limit.
+func setOption(fd int, o image.Option) error {
+	if len(o.Value) == 0 {
+		return nil
+	}
+	v := append([]byte(nil), o.Value...)
+	name := o.Name
+	if o.Level == unix.SOL_SOCKET && (name == unix.SO_SNDBUF || name == unix.SO_RCVBUF) {
+		binary.NativeEndian.PutUint32(v, binary.NativeEndian.Uint32(v)/2)
+		force := unix.SO_SNDBUFFORCE
+		if name == unix.SO_RCVBUF {
+			force = unix.SO_RCVBUFFORCE
+		}
+		now := make([]byte, 4)
+		if n, err := sys.GetsockoptBytes(fd, o.Level, name, now); err == nil && string(now[:n]) == string(o.Value) {
+			return nil // setting it would end its automatic tuning
+		}
+		if sys.SetsockoptBytes(fd, o.Level, force, v) == nil {
+			return nil
+		}
+	} else {
+		now := make([]byte, len(v))
+		if n, err := sys.GetsockoptBytes(fd, o.Level, name, now); err == nil && string(now[:n]) == string(v) {
+			return nil
+		}
+	}
+	if err := sys.SetsockoptBytes(fd, o.Level, name, v); err != nil && err != unix.ENOPROTOOPT {
+		return fmt.Errorf("socket option %d/%d: %w", o.Level, o.Name, err)
+	}
+	return nil
+}
+
+// resetTCP makes a socket whose connection was reset by its peer: reading it
+// gives ECONNRESET, as the program of a crashed machine's peer would see.
+func resetTCP(s *image.Socket) (int, error) {
+	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	family, loopback := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	if s.Family == unix.AF_INET6 {
+		_ = unix.Close(l)
+		family = unix.AF_INET6
+		l, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		mapped := [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}
+		loopback = &unix.SockaddrInet6{Addr: mapped}
+	}
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(l)
+	if err := unix.Bind(l, loopback); err != nil {
+		return -1, err
+	}
+	if err := unix.Listen(l, 1); err != nil {
+		return -1, err
+	}
+	to, err := unix.Getsockname(l)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, s.Protocol)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, to); err != nil {
+		return -1, err
+	}
+	peer, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.SetsockoptLinger(peer, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+		return -1, err
+	}
+	_ = unix.Close(peer)
+	return fd, setOptions(fd, s)
+}
+
+// unixPair makes a connected UNIX socket and keeps its other end for the
+// description that is the peer. Without a peer in the tree the connection is
+// closed from the other side.
+func (m *maker) unixPair(i int, s *image.Socket) (int, error) {
+	if j, ok := m.sockets[s.PeerID]; ok && s.PeerID != 0 {
+		return -1, fmt.Errorf("the peer of socket %d was made before without it (%d)", i, j)
+	}
+	fds, err := unix.Socketpair(s.Family, s.Type|unix.SOCK_CLOEXEC, s.Protocol)
+	if err != nil {
+		return -1, err
+	}
+	if s.PeerID == 0 {
+		m.r.resets++
+		if err := fillSocket(m.r, fds[1], s.Queue); err != nil {
+			return -1, err
+		}
+		_ = unix.Close(fds[1])
+		return fds[0], setOptions(fds[0], s)
+	}
+	for k := range m.r.tree.Descriptions {
+		d := &m.r.tree.Descriptions[k]
+		if d.Socket == nil || d.Socket.Cookie != s.PeerID {
+			continue
+		}
+		if err := errors.Join(setOptions(fds[0], s), setOptions(fds[1], d.Socket)); err != nil {
+			return -1, err
+		}
+		m.r.files[k] = os.NewFile(uintptr(fds[1]), "socket")
+		return fds[0], m.finish(fds[1], d)
+	}
+	return -1, fmt.Errorf("the peer %d of a socket is not in the image", s.PeerID)
+}
+
+// sendInFlight fills the queues of the sockets, from the side of their peers,
+// when every description that may travel in them is there.
+func (m *maker) sendInFlight() error {
+	byCookie := map[uint64]int{}
+	for i := range m.r.tree.Descriptions {
+		if s := m.r.tree.Descriptions[i].Socket; s != nil {
+			byCookie[s.Cookie] = i
+		}
+	}
+	for i := range m.r.tree.Descriptions {
+		s := m.r.tree.Descriptions[i].Socket
+		if s == nil || s.Family != unix.AF_UNIX || s.Type == unix.SOCK_DGRAM && s.PeerID == 0 {
+			continue
+		}
+		if k, ok := byCookie[s.PeerID]; ok && s.PeerID != 0 && len(s.Queue) > 0 {
+			if err := fillSocket(m.r, int(m.r.files[k].Fd()), s.Queue); err != nil {
+				return fmt.Errorf("queue of a socket: %w", err)
+			}
+		}
+	}
+	for i := range m.r.tree.Descriptions {
+		d := &m.r.tree.Descriptions[i]
+		if d.Socket == nil || d.Socket.Family != unix.AF_UNIX || d.Socket.Shutdown == 0 || m.r.files[i] == nil {
+			continue
+		}
+		how := d.Socket.Shutdown - 1 // RCV_SHUTDOWN 1, SEND_SHUTDOWN 2, both 3
+		if d.Socket.PeerID != 0 || !d.Socket.Reset {
+			_ = unix.Shutdown(int(m.r.files[i].Fd()), how)
+		}
+	}
+	return nil
+}
+
+// fillSocket sends packets by fd, with the descriptors that travelled along.
+func fillSocket(r *restorer, fd int, queue []image.Packet) error {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	_ = unix.SetNonblock(fd, true)
+	defer func() { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags) }()
+	for _, p := range queue {
+		var oob []byte
+		if len(p.Descriptions) > 0 {
+			var fds []int
+			for _, i := range p.Descriptions {
+				if i < 0 || i >= len(r.files) || r.files[i] == nil {
+					return fmt.Errorf("descriptor %d in flight is not there", i)
+				}
+				fds = append(fds, int(r.files[i].Fd()))
+			}
+			oob = unix.UnixRights(fds...)
+		}
+		for data := p.Data; ; {
+			n, err := unix.SendmsgN(fd, data, oob, nil, unix.MSG_NOSIGNAL)
+			if err != nil {
+				return fmt.Errorf("%d bytes: %w", len(data), err)
+			}
+			if data, oob = data[n:], nil; len(data) == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,416 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sys"
+	"github.com/wakepoint/wakepoint/internal/tape"
+	"github.com/wakepoint/wakepoint/internal/tracee"
+)
+
+// threadFlags make a thread (pthread_create's, without the TLS and the
+// addresses that are set afterwards).
+const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
+
+// createThreads creates the threads beside the leaders, with their numbers.
+func (r *restorer) createThreads() error {
+	for _, b := range r.order {
+		if b.image.Zombie {
+			continue
+		}
+		for i := range b.image.Threads[1:] {
+			if err := r.clone(b, threadFlags, 0, b.image.Threads[i+1].TID); err != nil {
+				return err
+			}
+		}
+		if err := r.collectThreads(b); err != nil {
+			return fmt.Errorf("threads of process %d: %w", b.ns, err)
+		}
+	}
+	return nil
+}
+
+// collectThreads finds the new threads by their numbers inside.
+func (r *restorer) collectThreads(b *builtProcess) error {
+	if len(b.image.Threads) == 1 {
+		return nil
+	}
+	tids, err := r.proc.Tasks(b.pid)
+	if err != nil {
+		return err
+	}
+	found := map[int]*tracee.Thread{}
+	for _, tid := range tids {
+		if tid == b.pid {
+			continue
+		}
+		t, err := r.adoptThread(tid)
+		if err != nil {
+			return err
+		}
+		st, err := r.proc.TaskStatus(b.pid, tid)
+		if err != nil {
+			return err
+		}
+		t.TGID, t.NSTGID, t.NSTID = b.pid, b.ns, last(st.NSpid, tid)
+		found[t.NSTID] = t
+	}
+	for _, th := range b.image.Threads[1:] {
+		t := found[th.TID]
+		if t == nil {
+			return fmt.Errorf("thread %d: %w", th.TID, os.ErrProcessDone)
+		}
+		b.threads = append(b.threads, t)
+	}
+	return nil
+}
+
+// setProcesses sets what is the process's.
+func (r *restorer) setProcesses() error {
+	for _, b := range r.order {
+		if b.image.Zombie {
+			continue
+		}
+		if err := r.primeAll(b); err != nil {
+			return fmt.Errorf("process %d: %w", b.ns, err)
+		}
+		if _, err := b.leader().Play(&b.space, r.planProcess(b.image)); err != nil {
+			return fmt.Errorf("process %d: %w", b.ns, err)
+		}
+		if err := r.fromOutside(b); err != nil {
+			return fmt.Errorf("process %d: %w", b.ns, err)
+		}
+	}
+	return nil
+}
+
+// planProcess is the tape of setProcesses.
+func (r *restorer) planProcess(p *image.Process) *tape.Tape {
+	nr := &r.arch.NR
+	tp := new(tape.Tape)
+	for _, a := range p.Actions {
+		if a.Signal == int(unix.SIGKILL) || a.Signal == int(unix.SIGSTOP) {
+			continue
+		}
+		tp.Add("rt_sigaction", nr.RtSigaction, tape.N(a.Signal), tape.At(tp.Bytes(a.Raw), 0), tape.N(0), tape.N(8))
+	}
+	tp.Add("umask", nr.Umask, tape.N(p.Umask))
+	if p.Root != "/" {
+		tp.Add("chroot", nr.Chroot, tp.String(r.path(p.Root)))
+	}
+	tp.Add("chdir", nr.Chdir, tp.String(r.path(p.Cwd)))
+	if p.Subreaper {
+		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_CHILD_SUBREAPER), tape.N(1))
+	}
+	if p.THPDisable {
+		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_THP_DISABLE), tape.N(1), tape.N(0), tape.N(0), tape.N(0))
+	}
+	r.planLocked(tp, &r.tree.Spaces[p.Space])
+	r.planTimers(tp, p)
+	return tp
+}
+
+func (r *restorer) planLocked(tp *tape.Tape, s *image.Space) {
+	for _, a := range s.Areas {
+		if a.Locked {
+			how := 0
+			if a.LockOnFault {
+				how = 1 // MLOCK_ONFAULT
+			}
+			tp.Add("mlock2", r.arch.NR.Mlock2, tape.N(uint64(a.Start)), tape.N(uint64(a.End-a.Start)), tape.N(how))
+		}
+	}
+}
+
+// planTimers makes the timers. Their ids are given out in order, so that those
+// between are made and deleted.
+func (r *restorer) planTimers(tp *tape.Tape, p *image.Process) {
+	nr := &r.arch.NR
+	for which, t := range p.Itimers {
+		if t != (image.Interval{}) {
+			d := tp.Words(uint64(t.Every[0]), uint64(t.Every[1]), uint64(t.Value[0]), uint64(t.Value[1]))
+			tp.Add("setitimer", nr.Setitimer, tape.N(which), tape.At(d, 0), tape.N(0))
+		}
+	}
+	list := slices.SortedFunc(slices.Values(p.Timers), func(a, b image.Timer) int { return a.ID - b.ID })
+	next := 0
+	for _, t := range list {
+		id := tp.Space(8)
+		for ; next < t.ID; next++ {
+			tp.Add("timer_create", nr.TimerCreate, tape.N(unix.CLOCK_MONOTONIC), tape.At(sigevent(tp, image.Timer{Notify: 1}), 0), tape.At(id, 0))
+			tp.Add("timer_delete", nr.TimerDelete, tape.N(next))
+		}
+		next++
+		clock := t.Clock
+		switch clock {
+		case -6:
+			clock = unix.CLOCK_PROCESS_CPUTIME_ID
+		case -2:
+			clock = unix.CLOCK_THREAD_CPUTIME_ID
+		}
+		tp.Add("timer_create", nr.TimerCreate, tape.N(clock), tape.At(sigevent(tp, t), 0), tape.At(id, 0))
+		s := t.Setting
+		d := tp.Words(uint64(s.Every[0]), uint64(s.Every[1]), uint64(s.Value[0]), uint64(s.Value[1]))
+		tp.Add("timer_settime", nr.TimerSettime, tape.N(t.ID), tape.N(0), tape.At(d, 0), tape.N(0))
+	}
+}
+
+// sigevent is struct sigevent (64 bytes).
+func sigevent(tp *tape.Tape, t image.Timer) tape.Data {
+	b := make([]byte, 64)
+	binary.LittleEndian.PutUint64(b, t.Value)
+	binary.LittleEndian.PutUint32(b[8:], uint32(t.Signal))
+	binary.LittleEndian.PutUint32(b[12:], uint32(t.Notify))
+	binary.LittleEndian.PutUint32(b[16:], uint32(t.Target))
+	return tp.Bytes(b)
+}
+
+// fromOutside sets what can be set without the process's help.
+func (r *restorer) fromOutside(b *builtProcess) error {
+	p := b.image
+	for i, l := range p.Limits {
+		want := unix.Rlimit{Cur: l.Soft, Max: l.Hard}
+		var now unix.Rlimit
+		if err := unix.Prlimit(b.pid, i, nil, &now); err != nil {
+			return err
+		}
+		if now != want {
+			if err := unix.Prlimit(b.pid, i, &want, nil); err != nil {
+				return fmt.Errorf("limit %d (%d, %d): %w", i, l.Soft, l.Hard, err)
+			}
+		}
+	}
+	write := func(name string, now, want int, format string) error {
+		if now == want {
+			return nil
+		}
+		return os.WriteFile(fmt.Sprintf("/proc/%d/%s", b.pid, name), fmt.Appendf(nil, format, want), 0)
+	}
+	adj, err := r.proc.OOMScoreAdj(b.pid)
+	if err != nil {
+		return err
+	}
+	if err := write("oom_score_adj", adj, p.OOMScoreAdj, "%d"); err != nil {
+		return err
+	}
+	if filter, err := r.proc.CoredumpFilter(b.pid); err == nil {
+		return write("coredump_filter", int(filter), p.CoreFilter, "%#x")
+	}
+	return nil
+}
+
+// endZombies ends those that were zombies, with their status.
+func (r *restorer) endZombies() error {
+	for i := len(r.order) - 1; i >= 0; i-- {
+		b := r.order[i]
+		if !b.image.Zombie {
+			continue
+		}
+		t := b.leader()
+		if sig := b.image.ExitCode & 0x7f; sig != 0 {
+			_ = unix.Kill(b.pid, unix.Signal(sig))
+			if err := t.End(r.arch.NR.ExitGroup, 0, sig, b.space.Gate); err != nil {
+				return err
+			}
+		} else if err := t.End(r.arch.NR.ExitGroup, b.image.ExitCode>>8, 0, b.space.Gate); err != nil {
+			return err
+		}
+		_ = b.space.Mem.Close()
+		b.space.Mem = nil
+		b.threads = nil
+	}
+	return nil
+}
+
+// setThreads sets what is the thread's: last of all who it is, since that may
+// take away the right to do anything else.
+func (r *restorer) setThreads() error {
+	for _, b := range r.order {
+		for i, t := range b.threads {
+			th := &b.image.Threads[i]
+			if err := r.scheduleThread(t, th); err != nil {
+				return fmt.Errorf("thread %d: %w", th.TID, err)
+			}
+			tp := r.planThread(b.image, i)
+			if _, err := t.Play(&b.space, tp); err != nil {
+				return fmt.Errorf("thread %d: %w", th.TID, err)
+			}
+			t.Forget()
+		}
+	}
+	return nil
+}
+
+func (r *restorer) planThread(p *image.Process, i int) *tape.Tape {
+	nr, th := &r.arch.NR, &p.Threads[i]
+	tp := new(tape.Tape)
+	tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_NAME), tp.String(th.Name))
+	tp.Add("set_tid_address", nr.SetTidAddress, tape.N(th.ClearTID))
+	if th.RobustHead != 0 {
+		tp.Add("set_robust_list", nr.SetRobustList, tape.N(th.RobustHead), tape.N(th.RobustSize))
+	}
+	if th.Rseq.Pointer != 0 {
+		tp.Add("rseq", nr.Rseq, tape.N(th.Rseq.Pointer), tape.N(th.Rseq.Size), tape.N(0), tape.N(th.Rseq.Signature))
+	}
+	const ssOnStack = 1
+	alt := make([]byte, 24)
+	binary.LittleEndian.PutUint64(alt, th.AltStack.SP)
+	binary.LittleEndian.PutUint32(alt[8:], th.AltStack.Flags&^ssOnStack)
+	binary.LittleEndian.PutUint64(alt[16:], th.AltStack.Size)
+	tp.Add("sigaltstack", nr.Sigaltstack, tape.At(tp.Bytes(alt), 0), tape.N(0))
+	if th.Personality != 0 {
+		tp.Add("personality", nr.Personality, tape.N(th.Personality))
+	}
+	tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_TIMERSLACK), tape.N(th.Slack))
+	r.planSignals(tp, p, i)
+	r.planCreds(tp, p, i)
+	return tp
+}
+
+// planSignals throws away what the building caused (SIGCHLD) and queues what
+// was pending. The tape has all of them blocked.
+func (r *restorer) planSignals(tp *tape.Tape, p *image.Process, i int) {
+	nr := &r.arch.NR
+	set, zero, info := tp.Words(1<<(unix.SIGCHLD-1)), tp.Words(0, 0), tp.Space(sys.SiginfoSize)
+	if i == 0 {
+		for range p.Threads {
+			tp.Try("rt_sigtimedwait", nr.RtSigtimedwait, tape.At(set, 0), tape.At(info, 0), tape.At(zero, 0), tape.N(8))
+		}
+		for _, s := range p.Pending {
+			tp.Add("rt_sigqueueinfo", nr.RtSigqueueinfo, tape.N(p.PID), tape.N(signalOf(s)), tape.At(tp.Bytes(s), 0))
+		}
+	}
+	for _, s := range p.Threads[i].Pending {
+		tp.Add("rt_tgsigqueueinfo", nr.RtTgsigqueueinfo, tape.N(p.PID), tape.N(p.Threads[i].TID), tape.N(signalOf(s)), tape.At(tp.Bytes(s), 0))
+	}
+}
+
+func signalOf(info []byte) int { return int(int32(binary.LittleEndian.Uint32(info))) }
+
+// scheduleThread sets from outside how and where a thread runs.
+func (r *restorer) scheduleThread(t *tracee.Thread, th *image.Thread) error {
+	s := th.Sched
+	now, err := unix.SchedGetAttr(t.TID, 0)
+	if err != nil {
+		return err
+	}
+	want := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: s.Policy, Flags: s.Flags, Nice: s.Nice, Priority: s.Priority,
+		Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period}
+	if now.Policy != want.Policy || now.Nice != want.Nice || now.Priority != want.Priority || now.Flags != want.Flags || now.Runtime != want.Runtime {
+		if err := unix.SchedSetAttr(t.TID, &want, 0); err != nil {
+			return fmt.Errorf("scheduling: %w", err)
+		}
+	}
+	var set, have unix.CPUSet
+	for i, w := range s.Affinity {
+		for ; w != 0; w &= w - 1 {
+			set.Set(i*64 + bits.TrailingZeros64(w))
+		}
+	}
+	if err := unix.SchedGetaffinity(t.TID, &have); err != nil {
+		return err
+	}
+	if set != have {
+		// A machine without these CPUs lets it run anywhere.
+		if err := unix.SchedSetaffinity(t.TID, &set); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("affinity: %w", err)
+		}
+	}
+	if prio, err := sys.Ioprio(t.TID); err == nil && prio != th.Ioprio {
+		if err := sys.SetIoprio(t.TID, th.Ioprio); err != nil {
+			return fmt.Errorf("ioprio: %w", err)
+		}
+	}
+	return nil
+}
+
+// setRegisters is the last step: every thread gets its registers and mask.
+func (r *restorer) setRegisters() error {
+	for _, b := range r.order {
+		for i, t := range b.threads {
+			th := &b.image.Threads[i]
+			var regs abi.Regs
+			copy(regs[:], th.Regs)
+			if done, ok := r.primed[t.TID]; ok {
+				regs[r.arch.Result], regs[r.arch.Call] = done, ^uint64(0)
+			}
+			if err := errors.Join(t.SetFloat(th.Float), t.SetRegs(regs), t.SetMask(th.Mask)); err != nil {
+				return fmt.Errorf("thread %d: %w", th.TID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// primeAll starts again the calls that sleep by a restart block, with the time
+// that was left, and breaks them off at once: the kernel then has the block.
+func (r *restorer) primeAll(b *builtProcess) error {
+	for i, t := range b.threads {
+		th := &b.image.Threads[i]
+		if th.Restart == nil {
+			continue
+		}
+		args, err := r.restartArgs(b, th.Restart)
+		if err != nil {
+			return err
+		}
+		result, err := t.Prime(b.space.Gate, th.Restart.Call, args, time.Now().Add(5*time.Second))
+		if err != nil {
+			return fmt.Errorf("thread %d: go on with an interrupted call: %w", th.TID, err)
+		}
+		if -int64(result) != abi.ErestartRestart {
+			r.primed[t.TID] = result // it ended at once
+		}
+	}
+	return nil
+}
+
+// restartArgs are the arguments of an interrupted call with what was left of
+// its relative time-out (nanosleep, clock_nanosleep, poll, futex).
+func (r *restorer) restartArgs(b *builtProcess, s *image.Restart) ([6]uint64, error) {
+	nr, args := &r.arch.NR, s.Args
+	at := -1
+	switch s.Call {
+	case nr.Poll:
+		if ms := int64(int32(args[2])); ms > 0 {
+			args[2] = uint64(max(ms-s.Slept/1e6, 0))
+		}
+	case nr.Nanosleep:
+		at = 0
+	case nr.ClockNanosleep:
+		at = 2
+	case nr.Futex:
+		const waitOp, opMask = 0, 0x7f
+		if args[1]&opMask == waitOp && args[3] != 0 {
+			at = 3
+		}
+	}
+	if at < 0 {
+		return args, nil
+	}
+	var ts [16]byte
+	if _, err := b.space.Mem.ReadAt(ts[:], int64(args[at])); err != nil {
+		return args, err
+	}
+	v := pair(ts[:])
+	left := max(v[0]*1e9+v[1]-s.Slept, 0)
+	binary.LittleEndian.PutUint64(ts[:], uint64(left/1e9))
+	binary.LittleEndian.PutUint64(ts[8:], uint64(left%1e9))
+	place := uint64(r.shop.base) + shopPad + shopTimespec
+	args[at] = place
+	_, err := b.space.Mem.WriteAt(ts[:], int64(place))
+	return args, err
+}
+
+// shopTimespec is where the time-out of a primed call stands, from shopPad on.
+const shopTimespec = 0xf00

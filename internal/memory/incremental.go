@@ -1,0 +1,130 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/sys"
+	"github.com/wakepoint/wakepoint/internal/tape"
+	"github.com/wakepoint/wakepoint/internal/tracee"
+)
+
+// ErrNoTracking says that writes cannot be tracked in this process; the full
+// strategy remains.
+var ErrNoTracking = errors.New("writes cannot be tracked")
+
+// Incremental reads what was written since the last look.
+//
+// The scan clears what it reports. So the set of a look is kept until its
+// checkpoint is committed; if it is abandoned, the set joins the next one's.
+// An area that is not registered (new, moved, or mapped over) fails the
+// protecting scan with EPERM: it is registered then and reads as written.
+type Incremental struct {
+	full    *Full
+	uffd    int
+	base    bool    // a look was committed
+	taken   []Range // fresh pages of the look in progress
+	pending []Range // fresh pages of abandoned looks
+}
+
+// NewIncremental has a stopped thread create a userfaultfd for its space and
+// fetches it. The thread's own descriptor is closed by the same tape, also if
+// we die in the middle. ErrNoTracking where the kernel cannot do it.
+func NewIncremental(t *tracee.Thread, s *tracee.Space) (*Incremental, error) {
+	full, err := NewFull(t.TGID)
+	if err != nil {
+		return nil, err
+	}
+	m := &Incremental{full: full, uffd: -1}
+	var tp tape.Tape
+	fd := tp.Add("userfaultfd", t.Arch.NR.Userfaultfd, tape.N(sys.UserfaultFlags))
+	tp.Pause()
+	tp.Add("close", t.Arch.NR.Close, tp.Result(fd))
+	_, err = t.Play(s, &tp, func(p *tracee.Played) error {
+		if p.Results[fd] < 0 {
+			return nil // Play reports it
+		}
+		pidfd, err := unix.PidfdOpen(t.TGID, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(pidfd)
+		m.uffd, err = unix.PidfdGetfd(pidfd, int(p.Results[fd]), 0)
+		return err
+	})
+	if err == nil {
+		err = sys.UserfaultAsync(m.uffd)
+	}
+	if err == nil {
+		_, err = scan(full.pagemap, own, Range{0, abi.PageSize}, full.regions)
+	}
+	if err != nil {
+		_ = m.Close()
+		return nil, fmt.Errorf("%w: %w", ErrNoTracking, err)
+	}
+	return m, nil
+}
+
+// Look implements Strategy.
+func (m *Incremental) Look(a Area) (Found, error) {
+	present, err := m.full.present(a.Range)
+	if err != nil {
+		return Found{}, fmt.Errorf("scan %#x: %w", a.Start, err)
+	}
+	written := []Range{a.Range}
+	if a.Track {
+		if written, err = m.written(a.Range); err != nil {
+			return Found{}, fmt.Errorf("scan %#x for writes: %w", a.Start, err)
+		}
+	}
+	m.taken = append(m.taken, written...)
+	fresh := present
+	if m.base {
+		fresh = intersect(present, union(written, m.pending))
+	}
+	return Found{Present: present, Fresh: fresh}, nil
+}
+
+// written returns and clears what was written in r.
+func (m *Incremental) written(r Range) ([]Range, error) {
+	a := own
+	a.All |= sys.PageWritten
+	a.Protect = true
+	w, err := scan(m.full.pagemap, a, r, m.full.regions)
+	if !errors.Is(err, unix.EPERM) {
+		return w, err
+	}
+	// Nothing is known of r: all of it counts as written.
+	if err := sys.UserfaultRegister(m.uffd, r.Start, r.Len()); err == nil {
+		_, err = scan(m.full.pagemap, a, r, m.full.regions)
+		if err != nil && !errors.Is(err, unix.EPERM) {
+			return nil, err
+		}
+	}
+	return []Range{r}, nil
+}
+
+// Complete implements Strategy.
+func (m *Incremental) Complete() bool { return m.base }
+
+// Committed implements Strategy.
+func (m *Incremental) Committed() { m.base, m.taken, m.pending = true, nil, nil }
+
+// Abandoned implements Strategy.
+func (m *Incremental) Abandoned() {
+	m.pending, m.taken = union(m.pending, m.taken), nil
+}
+
+// Close implements Strategy: with the descriptor all tracking ends.
+func (m *Incremental) Close() error {
+	if m.uffd >= 0 {
+		_ = unix.Close(m.uffd)
+		m.uffd = -1
+	}
+	return m.full.Close()
+}
+
+var _ = []Strategy{(*Full)(nil), (*Incremental)(nil)}

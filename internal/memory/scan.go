@@ -1,0 +1,122 @@
+package memory
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/sys"
+)
+
+// own is what a private page with contents of its own looks like: there, not
+// the file's page, not the page of zeros.
+var own = sys.ScanArgs{
+	All:      sys.PageFile | sys.PageZeroPFN,
+	Inverted: sys.PageFile | sys.PageZeroPFN,
+	Any:      sys.PagePresent | sys.PageSwapped,
+}
+
+// scan collects the regions of r that match a.
+func scan(pagemap *os.File, a sys.ScanArgs, r Range, buf []sys.PageRegion) ([]Range, error) {
+	var out []Range
+	a.Start, a.End = r.Start, r.End
+	for a.Start < a.End {
+		n, end, err := sys.PagemapScan(int(pagemap.Fd()), a, buf)
+		for _, g := range buf[:n] {
+			if k := len(out); k > 0 && out[k-1].End == g.Start {
+				out[k-1].End = g.End
+			} else {
+				out = append(out, Range{g.Start, g.End})
+			}
+		}
+		if err != nil {
+			return out, err
+		}
+		if end <= a.Start {
+			return out, fmt.Errorf("scan at %#x made no progress", a.Start)
+		}
+		a.Start = end
+	}
+	return out, nil
+}
+
+// Bits of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
+const (
+	bitPresent = 1 << 63
+	bitSwapped = 1 << 62
+	bitFile    = 1 << 61
+)
+
+// readPagemap is scan for kernels without the ioctl. It cannot tell the page
+// of zeros, which the store then finds out by its contents.
+func readPagemap(pagemap *os.File, r Range, buf []byte) ([]Range, error) {
+	var out []Range
+	for at := r.Start; at < r.End; {
+		n := min(uint64(len(buf))/8, (r.End-at)/abi.PageSize)
+		got, err := pagemap.ReadAt(buf[:n*8], int64(at/abi.PageSize*8))
+		if got == 0 && err != nil {
+			return nil, fmt.Errorf("read pagemap at %#x: %w", at, err)
+		}
+		for i := 0; i+8 <= got; i += 8 {
+			e := binary.LittleEndian.Uint64(buf[i:])
+			if e&(bitPresent|bitSwapped) != 0 && e&bitFile == 0 {
+				if k := len(out); k > 0 && out[k-1].End == at {
+					out[k-1].End += abi.PageSize
+				} else {
+					out = append(out, Range{at, at + abi.PageSize})
+				}
+			}
+			at += abi.PageSize
+		}
+	}
+	return out, nil
+}
+
+// Full reads all that is present.
+type Full struct {
+	pagemap *os.File
+	noScan  bool
+	regions []sys.PageRegion
+}
+
+// NewFull opens the strategy for a process.
+func NewFull(pid int) (*Full, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+	if err != nil {
+		return nil, err
+	}
+	return &Full{pagemap: f, regions: make([]sys.PageRegion, 1024)}, nil
+}
+
+// Look implements Strategy.
+func (f *Full) Look(a Area) (Found, error) {
+	p, err := f.present(a.Range)
+	return Found{Present: p, Fresh: p}, err
+}
+
+func (f *Full) present(r Range) ([]Range, error) {
+	if !f.noScan {
+		p, err := scan(f.pagemap, own, r, f.regions)
+		if !errors.Is(err, unix.ENOTTY) {
+			return p, err
+		}
+		f.noScan = true
+	}
+	return readPagemap(f.pagemap, r, make([]byte, 1<<16))
+}
+
+// Complete implements Strategy.
+func (f *Full) Complete() bool { return false }
+
+// Committed implements Strategy.
+func (f *Full) Committed() {}
+
+// Abandoned implements Strategy.
+func (f *Full) Abandoned() {}
+
+// Close implements Strategy.
+func (f *Full) Close() error { return f.pagemap.Close() }
