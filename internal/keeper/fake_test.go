@@ -61,6 +61,12 @@ func (w *world) step(name string) error {
 	return nil
 }
 
+func (w *world) failWith(f func(n int, step string) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail = f
+}
+
 // living returns the trees that have not ended.
 func (w *world) living() []*fakeTree {
 	w.mu.Lock()

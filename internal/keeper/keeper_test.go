@@ -101,6 +101,8 @@ func (r *rig) only() *fakeTree {
 	if len(l) != 1 {
 		r.Fatalf("%d trees live", len(l))
 	}
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
 	if l[0].frozen || !l[0].isRun {
 		r.Fatal("the tree stands still")
 	}
@@ -165,12 +167,12 @@ func TestCleanEndsFinish(t *testing.T) {
 
 func TestEndBeforeTheFirstGeneration(t *testing.T) {
 	bubble(t, api.Policy{}, func(r *rig) {
-		r.w.fail = func(_ int, s string) error {
+		r.w.failWith(func(_ int, s string) error {
 			if s == "freeze" {
 				return errFake
 			}
 			return nil
-		}
+		})
 		r.begin(ActLaunch, RestoreOptions{})
 		r.only().exit(3 << 8)
 		if err := <-r.done; err != nil {
@@ -381,10 +383,13 @@ func TestStopBySignal(t *testing.T) {
 			r.begin(ActLaunch, RestoreOptions{})
 			tr := r.only()
 			tr.set(3)
+			r.w.mu.Lock()
 			tr.onTerm = obeys
+			r.w.mu.Unlock()
 			if e := r.ask(api.Request{Op: api.OpStop, Signal: 15, TimeoutSeconds: 5}).Error; e != nil {
 				t.Fatal(e)
 			}
+			<-r.done
 			r.wantState(api.Stopped)
 			r.begin(ActStart, RestoreOptions{})
 			want := 3
@@ -403,17 +408,17 @@ func TestStopThatCannotCommit(t *testing.T) {
 	for _, step := range []string{"freeze", "dump", "commit", "committed", "record run", "kill", "begin", "section", "blob files"} {
 		bubble(t, api.Policy{EverySeconds: 1000}, func(r *rig) {
 			r.begin(ActLaunch, RestoreOptions{})
-			r.w.fail = func(_ int, s string) error {
+			r.w.failWith(func(_ int, s string) error {
 				if s == step {
 					return errFake
 				}
 				return nil
-			}
+			})
 			e := r.ask(api.Request{Op: api.OpStop}).Error
 			if e == nil || !strings.Contains(e.Message, "injected") {
 				t.Fatalf("%s: error %v", step, e)
 			}
-			r.w.fail = nil
+			r.w.failWith(nil)
 			r.only()
 			if v := r.k.status(); v.State != api.Running {
 				t.Errorf("%s: state %v", step, v.State)
@@ -557,21 +562,21 @@ func TestEveryStepFails(t *testing.T) {
 		time.Sleep(5 * time.Second)
 	}
 	steps := 0
-	bubble(t, api.Policy{}, func(r *rig) { scenario(r); steps = len(r.w.steps) })
+	bubble(t, api.Policy{}, func(r *rig) { scenario(r); steps = len(r.w.trace("")) })
 	if steps < 60 {
 		t.Fatalf("only %d steps", steps)
 	}
-	for n := range min(steps, 120) {
-		var name string
+	for n := range steps {
+		name := ""
 		bubble(t, api.Policy{}, func(r *rig) {
-			base := len(r.w.steps)
-			r.w.fail = func(i int, s string) error {
+			base := len(r.w.trace(""))
+			r.w.failWith(func(i int, s string) error {
 				if i == base+n {
 					name = s
 					return fmt.Errorf("step %d %s: %w", n, s, errFake)
 				}
 				return nil
-			}
+			})
 			scenario(r)
 			synctest.Wait()
 			l := r.w.living()
@@ -617,19 +622,19 @@ func TestRetain(t *testing.T) {
 
 func TestRefusedCheckpoint(t *testing.T) {
 	bubble(t, api.Policy{}, func(r *rig) {
-		r.w.fail = func(_ int, s string) error {
+		r.w.failWith(func(_ int, s string) error {
 			if s == "freeze" {
 				return &engine.RefusedError{Obstacles: []engine.Obstacle{{PID: 7, What: "io_uring fd 7 cannot be saved", Hint: "do without"}}}
 			}
 			return nil
-		}
+		})
 		r.begin(ActLaunch, RestoreOptions{})
 		v := r.k.status()
 		if v.State != api.Running || v.LastError == nil || v.LastError.Code != api.CodeRefused || v.LastError.Hint != "do without" {
 			t.Errorf("%+v", v)
 		}
 		r.only()
-		r.w.fail = nil
+		r.w.failWith(nil)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if v := r.k.status(); v.Generation == "" || v.LastError != nil {
