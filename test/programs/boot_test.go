@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // occupiedMax is how many of the old process numbers are given to others.
@@ -228,13 +226,3 @@ func (l leftovers) missing(after leftovers, places ...string) []string {
 
 // idle sleeps for a time between the two.
 func idle(from, to time.Duration) { time.Sleep(from + rand.N(to-from)) }
-
-// signal sends a signal to the workload's first process.
-func (r *rig) signal(name string) {
-	r.t.Helper()
-	if session.plain {
-		unix.Kill(r.waitRunning().PID, unix.SignalNum("SIG"+name))
-		return
-	}
-	r.must("signal", r.name, name)
-}

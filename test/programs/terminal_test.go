@@ -73,6 +73,9 @@ func (c *top) check() (uint64, error) {
 		return 0, err
 	}
 	if c.slow {
+		// A viewer's arrival is a change of size to top, which drops the
+		// question that it has just asked.
+		time.Sleep(700 * time.Millisecond)
 		if err := c.delay("0.3"); err != nil {
 			return 0, err
 		}

@@ -210,12 +210,18 @@ func killAll(grips []grip) error {
 // not within limit.
 func eventually(t *testing.T, limit time.Duration, what string, ok func() error) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
+	began := time.Now()
+	deadline := began.Add(limit)
+	var last error
 	for {
 		err := ok()
 		if err == nil {
+			if took := time.Since(began); took > limit/12 && last != nil {
+				t.Logf("%s: only after %.1f s; before that: %v", what, took.Seconds(), last)
+			}
 			return
 		}
+		last = err
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within %v: %v", what, limit, err)
 		}

@@ -10,6 +10,7 @@ exec 9<>"$2/clock" # waits without a new process: nothing is ever written to it
 produce() {
 	local n=0 i
 	echo ".bail on"
+	echo ".timeout 20000"
 	echo "PRAGMA cache_size=20;" # spills into the file before the commit
 	echo "CREATE TABLE t(i INTEGER PRIMARY KEY, tx INTEGER, data BLOB);"
 	echo "CREATE TABLE total(n INTEGER); INSERT INTO total VALUES(0);"
