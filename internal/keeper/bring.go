@@ -100,11 +100,37 @@ func (k *keeper) startFresh(ctx context.Context) error {
 		o.Stdin = in
 	}
 	t, err := k.m.Start(ctx, o)
+	if errors.Is(err, os.ErrProcessDone) {
+		if _, known := k.lastEnd(); known {
+			t, err = newEndedTree(), nil // it was faster than we are
+		}
+	}
 	if err != nil {
 		return err
 	}
 	return k.running(ctx, t, 0)
 }
+
+// endedTree stands for a tree that had ended before we could look at it.
+type endedTree struct{ done chan struct{} }
+
+func newEndedTree() endedTree {
+	t := endedTree{make(chan struct{})}
+	close(t.done)
+	return t
+}
+
+func (t endedTree) Handle() engine.Handle                  { return engine.Handle{BootID: bootID()} }
+func (t endedTree) Terminal() *os.File                     { return nil }
+func (t endedTree) Done() <-chan struct{}                  { return t.done }
+func (t endedTree) CommandDone() <-chan struct{}           { return t.done }
+func (t endedTree) Status() (engine.Status, error)         { return engine.Status{}, os.ErrProcessDone }
+func (t endedTree) Signal(int) error                       { return os.ErrProcessDone }
+func (t endedTree) Kill(context.Context) error             { return nil }
+func (t endedTree) Close() error                           { return nil }
+func (t endedTree) Freeze(context.Context) (frozen, error) { return nil, os.ErrProcessDone }
+func (t endedTree) Committed()                             {}
+func (t endedTree) Abandoned()                             {}
 
 // adopt takes a process that runs already under protection.
 func (k *keeper) adopt(ctx context.Context) error {
@@ -146,6 +172,9 @@ func (k *keeper) takeOver(ctx context.Context) error {
 	k.parent, k.index = l.head(k.rec.run), nil
 	if _, ok := l.info(k.parent); !ok {
 		k.parent = 0
+	}
+	if k.record, err = os.OpenFile(k.path(waitName), os.O_RDWR, 0o600); err != nil {
+		k.record = nil // adopted: nobody records its end
 	}
 	k.setTree(t, 0)
 	if k.rec.run.State != api.Running {

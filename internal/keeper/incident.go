@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -22,14 +23,20 @@ const (
 	killGrace = 250 * time.Millisecond
 )
 
-// wait returns how the command ended, once its init has said so.
+// wait returns how the command ended, once its init has said so: in the file
+// that we gave it, or where there is none as the engine knows it.
 func (k *keeper) wait() (wait uint32, known bool) {
 	for end := time.Now().Add(statusWait); ; time.Sleep(2 * time.Millisecond) {
+		if k.record != nil {
+			if st, err := engine.ReadRecord(k.record); err == nil && st.Ended {
+				return st.Wait, true
+			}
+		}
 		st, err := k.tree.Status()
 		if err == nil && st.Ended {
 			return st.Wait, true
 		}
-		if err != nil || time.Now().After(end) {
+		if err != nil && k.record == nil || time.Now().After(end) {
 			return 0, false
 		}
 	}

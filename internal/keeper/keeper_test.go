@@ -579,6 +579,7 @@ func TestEveryStepFails(t *testing.T) {
 			})
 			scenario(r)
 			synctest.Wait()
+			r.w.failWith(nil)
 			l := r.w.living()
 			if len(l) > 1 {
 				t.Errorf("step %d (%s): %d trees", n, name, len(l))

@@ -53,7 +53,7 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 		return Outcome{}, err
 	}
 	undo := func() {
-		if rerr := st.Remove(spec.Name); rerr != nil {
+		if rerr := remove(ctx, st, spec.Name); rerr != nil {
 			progress.say("remove " + spec.Name + ": " + rerr.Error())
 		}
 	}

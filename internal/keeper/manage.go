@@ -321,7 +321,23 @@ func Remove(ctx context.Context, s Site, name string) error {
 	if err != nil {
 		return err
 	}
-	return explainNil(name, st.Remove(name))
+	return explainNil(name, remove(ctx, st, name))
+}
+
+// remove deletes a workload, and waits a little for a keeper that is just
+// ending.
+func remove(ctx context.Context, st *store.Store, name string) error {
+	for end := time.Now().Add(lockWait); ; {
+		err := st.Remove(name)
+		if !errors.Is(err, store.ErrLocked) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // endTree ends a tree that runs without a keeper.
