@@ -88,6 +88,9 @@ func (d *dumper) process(p *process) error {
 	if p.parent != nil {
 		q.PPID = p.parent.ns
 	}
+	if d.tree.HostPIDs {
+		q.PGID, q.SID = d.ownGroup(q.PGID), d.ownGroup(q.SID)
+	}
 	if p.zombie {
 		q.ExitCode = p.stat.ExitCode
 		d.tree.Processes = append(d.tree.Processes, q)
@@ -128,6 +131,18 @@ func (d *dumper) process(p *process) error {
 	}
 	d.tree.Processes = append(d.tree.Processes, q)
 	return nil
+}
+
+// ownGroup is a group or session of the host as the image knows it: 0 when it
+// is led by a process outside the tree.
+func (d *dumper) ownGroup(id int) int {
+	if d.f.byPID[id] != nil {
+		return id
+	}
+	if _, err := d.proc.Stat(id); err == nil {
+		return 0
+	}
+	return id
 }
 
 // clock notes what the clocks of the tree show.

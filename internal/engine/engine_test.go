@@ -172,3 +172,50 @@ func TestCounter(t *testing.T) {
 		t.Log(before, lastLine(t, dir+"/out"))
 	}
 }
+
+func TestCommands(t *testing.T) {
+	list := os.Getenv("ENGINE_COMMANDS")
+	for _, c := range strings.Split(list, "\n") {
+		if c == "" {
+			continue
+		}
+		t.Run(c[:min(len(c), 20)], func(t *testing.T) {
+			ctx := context.Background()
+			dir := t.TempDir()
+			out, _ := os.OpenFile(dir+"/out", os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+			rec, _ := os.Create(dir + "/rec")
+			tree, err := Start(ctx, StartOptions{Argv: []string{"/bin/sh", "-c", c}, Env: os.Environ(), Dir: "/tmp", Stdout: out, Stderr: out, Record: rec})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				_ = tree.Kill(ctx)
+				b, _ := os.ReadFile(dir + "/out")
+				if len(b) > 300 {
+					b = b[len(b)-300:]
+				}
+				t.Logf("%s", b)
+			}()
+			time.Sleep(1500 * time.Millisecond)
+			for range 6 {
+				var s *memStore
+				for range 3 {
+					time.Sleep(50 * time.Millisecond)
+					s = checkpoint(t, tree, s)
+				}
+				if err := tree.Kill(ctx); err != nil {
+					t.Fatal(err)
+				}
+				tree.Close()
+				tree = restored(t, s, rec)
+				time.Sleep(300 * time.Millisecond)
+				select {
+				case <-tree.Done():
+					st, _ := tree.Status()
+					t.Fatalf("died %+v", st)
+				default:
+				}
+			}
+		})
+	}
+}

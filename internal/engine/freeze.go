@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/sys"
+	"github.com/wakepoint/wakepoint/internal/tape"
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
 
@@ -54,6 +55,9 @@ type Frozen struct {
 // exec. When a round finds nothing new, nothing can be new. On an error the
 // tree runs on. A tree that cannot be saved gives a *RefusedError.
 func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
+	if err := t.suitable(); err != nil {
+		return nil, fmt.Errorf("freeze pid %d: %w", t.handle.Command, err)
+	}
 	if err := t.prepare(); err != nil {
 		return nil, err
 	}
@@ -325,7 +329,7 @@ func (f *Frozen) Thaw() error {
 		_ = o.File.Close()
 	}
 	err := f.tree.tracer.Do(func() error {
-		var all error
+		all := f.tidy()
 		// Children first: a parent that goes on finds them as they were.
 		for i := len(f.processes) - 1; i >= 0; i-- {
 			all = errors.Join(all, f.processes[i].detach())
@@ -334,6 +338,24 @@ func (f *Frozen) Thaw() error {
 	})
 	f.release()
 	return err
+}
+
+// tidy takes our pad out of a tree that is not a workload of its own: nothing
+// of a one-off dump or check stays behind.
+func (f *Frozen) tidy() error {
+	if f.tree.handle.Init != 0 {
+		return nil
+	}
+	var all error
+	for _, p := range f.processes {
+		if p.space == nil || p.space.state == nil || p.space.space.Pad == 0 {
+			continue
+		}
+		_, err := p.leader().One(&p.space.space, "munmap", f.tree.arch.NR.Munmap, tape.N(uint64(p.space.state.pad)), tape.N(padSize))
+		all = errors.Join(all, err)
+		p.space.state.pad, p.space.space.Pad = 0, 0
+	}
+	return all
 }
 
 func (p *process) detach() error {
