@@ -32,6 +32,10 @@ func (s *frozenSpace) chooseStrategy() error {
 	}
 	var err error
 	tree := s.tree
+	if tree.copyAll {
+		s.state.strategy, err = memory.NewFull(s.owner.pid)
+		return err
+	}
 	err = tree.tracer.Do(func() error {
 		s.state.strategy, err = memory.NewIncremental(s.owner.leader(), &s.space)
 		return err

@@ -116,6 +116,14 @@ func (s *frozenSpace) findPad(a *abi.Arch, t *tracee.Thread) error {
 	return err
 }
 
+// CopyAll chooses the strategy from the next freeze on: all memory is copied
+// while the tree is frozen, or, which is the default where the kernel can, only
+// what was written since the last generation.
+func (t *Tree) CopyAll(all bool) {
+	t.forgetSpaces()
+	t.copyAll = all
+}
+
 // forgetSpaces drops everything that is kept of address spaces.
 func (t *Tree) forgetSpaces() {
 	for k, s := range t.spaces {

@@ -35,6 +35,7 @@ type Tree struct {
 	watchers    sync.WaitGroup
 	spaces      map[spaceKey]*spaceState
 	naps        map[int]nap
+	copyAll     bool
 	dumped      map[inode]bool  // objects in the last committed generation
 	dumping     map[inode]bool  // objects in the one under way
 	volatile    map[uint64]bool // devices that a boot empties
