@@ -84,9 +84,8 @@ var advice = []struct {
 // space describes an address space.
 func (d *dumper) space(s *frozenSpace, a *answers) (int, error) {
 	sp := image.Space{Section: s.section()}
-	var err error
-	if s.smaps, err = d.proc.Smaps(s.owner.pid); err != nil {
-		return 0, gone(err)
+	if err := s.readFlags(d.proc); err != nil {
+		return 0, err
 	}
 	stats := map[inode]*syscall.Stat_t{}
 	for i := range s.smaps {
@@ -129,6 +128,24 @@ func (d *dumper) space(s *frozenSpace, a *answers) (int, error) {
 	d.spaces = append(d.spaces, s)
 	d.tree.Spaces = append(d.tree.Spaces, sp)
 	return len(d.tree.Spaces) - 1, nil
+}
+
+// readFlags gets the mappings with their flags. The flags cost a walk over all
+// page tables, so they were read before the freeze; what maps says now must
+// agree, or they are read again.
+func (s *frozenSpace) readFlags(r *procfs.Reader) error {
+	before := s.tree.smaps[s.owner.pid]
+	same := len(before) == len(s.maps)
+	for i := 0; same && i < len(before); i++ {
+		same = before[i].Mapping == s.maps[i]
+	}
+	if same {
+		s.smaps = before
+		return nil
+	}
+	var err error
+	s.smaps, err = r.Smaps(s.owner.pid)
+	return gone(err)
 }
 
 // area describes one mapping.

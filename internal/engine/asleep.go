@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/procfs"
 )
 
 // nap is when a thread was last seen falling asleep.
@@ -20,10 +22,13 @@ func (t *Tree) prepare() error {
 	if err != nil {
 		return gone(err)
 	}
-	t.naps = map[int]nap{}
+	t.naps, t.smaps = map[int]nap{}, map[int][]procfs.MappingUse{}
 	for _, root := range roots {
 		for _, pid := range descendants(t.proc, root) {
 			t.noteNaps(pid)
+			if m, err := t.proc.Smaps(pid); err == nil {
+				t.smaps[pid] = m
+			}
 		}
 	}
 	return nil

@@ -47,7 +47,7 @@ func (f *Frozen) describe() error {
 		pipes: map[uint64]bool{}, files: map[inode]*OpenFile{}}
 	f.image = d
 	h := f.tree.handle
-	d.tree = image.Tree{Version: image.Version, Arch: f.tree.arch.Name, HostPIDs: h.Init == 0, HostIPC: f.sharesIPC()}
+	d.tree = image.Tree{Version: image.Version, Arch: f.tree.arch.Name, HostPIDs: h.Init == 0, HostIPC: f.tree.hostIPC}
 	if p := f.byPID[int(h.Command)]; p != nil {
 		d.tree.Command = p.ns
 	}
@@ -148,19 +148,15 @@ func (d *dumper) ownGroup(id int) int {
 // clock notes what the clocks of the tree show.
 func (d *dumper) clock() error {
 	d.tree.Clock.Realtime = time.Now().UnixNano()
-	mono, boot, err := d.f.tree.clockOffsets()
-	if err != nil {
-		return err
-	}
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return err
 	}
-	d.tree.Clock.Monotonic = ts.Nano() + mono
+	d.tree.Clock.Monotonic = ts.Nano() + d.f.tree.offsets[0]
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		return err
 	}
-	d.tree.Clock.Boottime = ts.Nano() + boot
+	d.tree.Clock.Boottime = ts.Nano() + d.f.tree.offsets[1]
 	return nil
 }
 

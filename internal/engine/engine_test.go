@@ -14,6 +14,7 @@ import (
 
 func TestMain(m *testing.M) {
 	InitMain()
+	mortal()
 	os.Exit(m.Run())
 }
 

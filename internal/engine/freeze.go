@@ -296,10 +296,12 @@ func (f *Frozen) examine() error {
 		if p.stat, err = f.tree.proc.Stat(p.pid); err != nil {
 			return gone(err)
 		}
-		for _, t := range p.threads {
-			ts, err := f.tree.proc.TaskStatus(p.pid, t.TID)
-			if err != nil {
-				return gone(err)
+		for i, t := range p.threads {
+			ts := st // of the leader
+			if i > 0 {
+				if ts, err = f.tree.proc.TaskStatus(p.pid, t.TID); err != nil {
+					return gone(err)
+				}
 			}
 			t.NSTGID, t.NSTID = last(ts.NStgid, p.pid), last(ts.NSpid, t.TID)
 			p.tasks = append(p.tasks, ts)

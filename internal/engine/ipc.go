@@ -2,16 +2,18 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"github.com/wakepoint/wakepoint/internal/image"
-	"github.com/wakepoint/wakepoint/internal/sys"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/procfs"
+	"github.com/wakepoint/wakepoint/internal/sys"
 )
 
 // inIPC runs f on a thread of its own inside a process's IPC namespace.
@@ -34,10 +36,59 @@ func inIPC(pid int, f func() error) error {
 	return <-done
 }
 
+// ipcTables are the lists of System V objects of the tree's IPC namespace,
+// opened once: an open file of /proc/sysvipc stays with the namespace of
+// whoever opened it.
+type ipcTables struct {
+	shm, sem, msg *os.File
+	buf           []byte
+}
+
+// openIPC opens the lists.
+func (t *Tree) openIPC() error {
+	return inIPC(t.member(), func() error {
+		for name, to := range map[string]**os.File{"shm": &t.ipc.shm, "sem": &t.ipc.sem, "msg": &t.ipc.msg} {
+			f, err := os.Open("/proc/sysvipc/" + name)
+			if err != nil {
+				return err
+			}
+			*to = f
+		}
+		t.ipc.buf = make([]byte, 64<<10)
+		return nil
+	})
+}
+
+func (l *ipcTables) close() {
+	for _, f := range []*os.File{l.shm, l.sem, l.msg} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+	*l = ipcTables{}
+}
+
+// read reads a list from its beginning.
+func (l *ipcTables) read(f *os.File) ([]byte, error) {
+	n := 0
+	for {
+		k, err := f.ReadAt(l.buf[n:], int64(n))
+		n += k
+		if k == 0 || errors.Is(err, io.EOF) {
+			return l.buf[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == len(l.buf) {
+			l.buf = append(l.buf, make([]byte, n)...)
+		}
+	}
+}
+
 // sharesIPC says whether the tree uses the host's IPC namespace.
-func (f *Frozen) sharesIPC() bool {
-	pid := f.tree.member()
-	theirs, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/ipc", pid))
+func (t *Tree) sharesIPC() bool {
+	theirs, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/ipc", t.member()))
 	ours, err2 := os.Readlink("/proc/self/ns/ipc")
 	return err1 == nil && err2 == nil && theirs == ours
 }
@@ -52,38 +103,43 @@ func (d *dumper) segment(ino uint64) (procfs.SharedMemory, bool) {
 	return procfs.SharedMemory{}, false
 }
 
-// ipc reads the tree's System V objects. Segments belong to the image also
-// when nobody has them attached; semaphores and queues are refused.
+// ipc reads the tree's System V objects. Semaphores and queues are refused.
 func (d *dumper) ipc() error {
-	if d.tree.HostIPC {
-		r := procfs.NewReader("/proc")
-		var err error
-		d.segments, err = r.SharedMemory()
+	t := d.f.tree
+	if t.ipc.shm == nil {
+		if err := t.openIPC(); err != nil {
+			return err
+		}
+	}
+	text, err := t.ipc.read(t.ipc.shm)
+	if err != nil {
 		return err
 	}
-	return inIPC(d.f.tree.member(), func() error {
-		r := procfs.NewReader("/proc")
-		var err error
-		if d.segments, err = r.SharedMemory(); err != nil {
-			return err
-		}
-		sems, err := r.Semaphores()
-		if err != nil {
-			return err
-		}
-		queues, err := r.MessageQueues()
-		if err != nil {
-			return err
-		}
-		command := int(d.f.tree.handle.Command)
-		if len(sems) > 0 {
-			return refuse(command, fmt.Sprintf("System V semaphore set %d cannot be saved", sems[0].ID), "")
-		}
-		if len(queues) > 0 {
-			return refuse(command, fmt.Sprintf("System V message queue %d cannot be saved", queues[0].ID), "")
-		}
-		return nil
-	})
+	if d.segments, err = procfs.ParseSharedMemory(text); err != nil || d.tree.HostIPC {
+		return err
+	}
+	if text, err = t.ipc.read(t.ipc.sem); err != nil {
+		return err
+	}
+	sems, err := procfs.ParseSemaphores(text)
+	if err != nil {
+		return err
+	}
+	if text, err = t.ipc.read(t.ipc.msg); err != nil {
+		return err
+	}
+	queues, err := procfs.ParseMessageQueues(text)
+	if err != nil {
+		return err
+	}
+	command := int(t.handle.Command)
+	if len(sems) > 0 {
+		return refuse(command, fmt.Sprintf("System V semaphore set %d cannot be saved", sems[0].ID), "")
+	}
+	if len(queues) > 0 {
+		return refuse(command, fmt.Sprintf("System V message queue %d cannot be saved", queues[0].ID), "")
+	}
+	return nil
 }
 
 // bindInside binds a UNIX socket under exactly the name that it had: the bytes

@@ -113,7 +113,7 @@ func probeTraced(tracer *tracee.Tracer, pid int, f func(*tracee.Thread, *frozenS
 		return err
 	}
 	t.TGID, t.NSTGID, t.NSTID = pid, pid, pid
-	s := &frozenSpace{state: &spaceState{}}
+	s := &frozenSpace{state: &spaceState{}, owner: &process{pid: pid}, tree: &Tree{proc: procfs.NewReader("/proc")}}
 	if s.space.Mem, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0); err != nil {
 		return err
 	}

@@ -112,6 +112,9 @@ func (s *frozenSpace) findPad(a *abi.Arch, t *tracee.Thread) error {
 	if _, err := s.space.Mem.WriteAt([]byte(padMagic), at); err != nil {
 		return err
 	}
+	if s.maps, err = s.tree.proc.Maps(s.owner.pid); err != nil {
+		return gone(err)
+	}
 	_, err = t.One(&s.space, "madvise", a.NR.Madvise, tape.N(at), tape.N(padSize), tape.N(unix.MADV_DONTFORK))
 	return err
 }

@@ -36,6 +36,10 @@ type Tree struct {
 	spaces      map[spaceKey]*spaceState
 	naps        map[int]nap
 	copyAll     bool
+	smaps       map[int][]procfs.MappingUse // read before the freeze, by PID
+	ipc         ipcTables
+	hostIPC     bool
+	offsets     [2]int64        // what the time namespace adds to ours, ns
 	dumped      map[inode]bool  // objects in the last committed generation
 	dumping     map[inode]bool  // objects in the one under way
 	volatile    map[uint64]bool // devices that a boot empties
@@ -112,6 +116,10 @@ func openTree(h Handle, record *os.File, reaped chan struct{}) (*Tree, error) {
 		if t.commandFD, err = unix.PidfdOpen(int(h.Command), 0); err != nil {
 			t.commandFD = -1
 		}
+	}
+	t.hostIPC = t.sharesIPC()
+	if t.offsets, err = t.clockOffsets(); err != nil {
+		return nil, fmt.Errorf("clocks of the tree: %w", gone(err))
 	}
 	t.tracer = tracee.New()
 	t.watch(stopR, reaped)
@@ -274,6 +282,7 @@ func (t *Tree) killMembers() error {
 // Close lets the tree go: it runs on without us, as before.
 func (t *Tree) Close() error {
 	t.forgetSpaces()
+	t.ipc.close()
 	t.tracer.Close()
 	_ = t.stop.Close()
 	t.watchers.Wait()
@@ -328,14 +337,15 @@ func explain(err error) error {
 	return err
 }
 
-// clockOffsets reads what the tree's time namespace adds to our own, ns.
-func (t *Tree) clockOffsets() (monotonic, boottime int64, err error) {
+// clockOffsets reads what the tree's time namespace adds to our own, ns:
+// of CLOCK_MONOTONIC and CLOCK_BOOTTIME.
+func (t *Tree) clockOffsets() (out [2]int64, err error) {
 	theirs, err := readOffsets(t.member())
 	if err != nil {
-		return 0, 0, err
+		return out, err
 	}
 	ours, err := readOffsets(os.Getpid())
-	return theirs[0] - ours[0], theirs[1] - ours[1], err
+	return [2]int64{theirs[0] - ours[0], theirs[1] - ours[1]}, err
 }
 
 // readOffsets parses /proc/PID/timens_offsets (time_namespaces(7)).
