@@ -53,7 +53,9 @@ var permits = []permit{
 	{"fdinfo/*/it_value", nil, "time until a timer fires"},
 	{"fdinfo/*/ticks", nil, "a timer may have fired while nobody read"},
 
-	// Marks of dirty tracking.
+	// What the keeper leaves in a process.
+	{"pad", nil, "room for the keeper's calls: it comes with the first checkpoint of a run"},
+	{"status/VmSize", nil, "the sum of the mappings, with that room; each mapping is compared"},
 	{"map/*/flag/sd", nil, "soft-dirty: every page is new"},
 	{"map/*/flag/uw", nil, "registered with userfaultfd by the keeper"},
 	{"map/*/flag/um", nil, "registered with userfaultfd by the keeper"},

@@ -209,6 +209,9 @@ func (r *rig) waitRunning() row {
 		if w, err = r.row(); err == nil && w.State != "running" {
 			err = fmt.Errorf("state %s", w.State)
 		}
+		if w.State == "failed" || w.State == "finished" {
+			r.t.Fatalf("the workload has %s", w.State)
+		}
 		if err == nil && (w.PID <= 0 || unix.Kill(w.PID, 0) != nil) {
 			err = fmt.Errorf("pid %d is no process", w.PID)
 		}

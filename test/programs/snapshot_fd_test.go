@@ -195,7 +195,9 @@ func (c *collector) ask(who, what string, fd int) {
 		}
 		c.add(who, what+"/"+q.name, value)
 	}
-	if n, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil {
+	var st unix.Stat_t // of a regular file it is only what lies behind its position
+	regular := unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+	if n, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil && !regular {
 		c.add(who, what+"/readable", strconv.Itoa(n))
 	}
 	if termios, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {

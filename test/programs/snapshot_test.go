@@ -281,6 +281,12 @@ type area struct {
 	flags              []string
 }
 
+// pad says whether this is the room for calls that a keeper plays inside the
+// process: a shared area of 68 KiB that children do not inherit.
+func (a area) pad() bool {
+	return a.path == "/dev/zero (deleted)" && a.perms == "rw-s" && a.end-a.start == 68<<10 && slices.Contains(a.flags, "dc")
+}
+
 // follows says whether b continues a, so that the kernel may show them as one
 // or as two.
 func (a area) follows(b area) bool {
@@ -310,6 +316,10 @@ func (c *collector) maps(who string, pid int) {
 	}
 	for _, a := range joined {
 		what := fmt.Sprintf("map/%x", a.start)
+		if a.pad() {
+			c.add(who, "pad", "mapped")
+			continue
+		}
 		path := a.path
 		if a.inode != "" && (path == "" || !strings.HasPrefix(path, "/") || strings.HasSuffix(path, " (deleted)")) {
 			path += " " + c.class("object", a.inode)
