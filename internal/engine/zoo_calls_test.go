@@ -1,0 +1,21 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestZooCalls: a call that sleeps ends at its time and never with EINTR,
+// across ten checkpoints and across restores.
+func TestZooCalls(t *testing.T) {
+	names := strings.Fields(`nanosleep clock_rel clock_real_rel clock_abs poll poll_fd ppoll select pselect
+		epoll_wait epoll_pwait epoll_pwait2 futex_rel futex_abs sem_timed sem_clock cond_timed mutex_timed
+		sigtimedwait read_pipe write_pipe read_eventfd read_timerfd accept accept_unix recv_udp recvmsg_udp recv_unix recv_dgram
+		read_timeo read_socket wait4 waitid pause sigsuspend sigwait read_restart lock_wait`)
+	var list []animal
+	for _, n := range names {
+		list = append(list, animal{name: n, checkpoints: 10, gap: 60 * time.Millisecond})
+	}
+	zoo(t, "calls", list)
+}
