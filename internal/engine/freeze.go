@@ -31,7 +31,9 @@ type process struct {
 	status  procfs.Status
 	zombie  bool
 	threads []*tracee.Thread // the leader first
-	tasks   []procfs.Status  // of threads, same order
+	maps    []procfs.Mapping
+	nudges  int
+	tasks   []procfs.Status // of threads, same order
 	space   *frozenSpace
 }
 
@@ -198,12 +200,52 @@ func (f *Frozen) stopProcess(p *process, deadline time.Time) (here bool, err err
 			}
 		}
 		if !fresh && len(p.threads) > 0 {
-			return true, nil
+			nudged, err := f.leaveVdso(p, deadline)
+			if err != nil || !nudged {
+				return true, err
+			}
+			continue // what ran on may have made others
 		}
 		if err := f.waitAll(p, deadline); err != nil {
 			return true, err
 		}
 	}
+}
+
+// nudgesMax is how often the threads of a process are asked again to stop
+// outside the vdso.
+const nudgesMax = 3
+
+// leaveVdso lets threads that stopped inside the vdso run on for an instant.
+// Its code belongs to the kernel: after a boot with another kernel nobody could
+// go on in the middle of it. One that is there all the time is left there; its
+// image then restores under the same kernel only.
+func (f *Frozen) leaveVdso(p *process, deadline time.Time) (nudged bool, err error) {
+	if p.maps, err = f.tree.proc.Maps(p.pid); err != nil {
+		return false, gone(err)
+	}
+	code := findKernelAreas(p.maps).vdso
+	if p.nudges == nudgesMax {
+		return false, nil
+	}
+	p.nudges++
+	for _, t := range p.threads {
+		regs, err := t.Regs()
+		if err != nil {
+			return false, err
+		}
+		if ip := regs[t.Arch.IP]; t.Group != 0 || ip < code.Start || ip >= code.End {
+			continue
+		}
+		nudged = true
+		if err := t.RunOn(); err != nil && !errors.Is(err, tracee.ErrGone) {
+			return false, err
+		}
+	}
+	if !nudged {
+		return false, nil
+	}
+	return true, f.waitAll(p, deadline)
 }
 
 func goneIsNil(err error) error {

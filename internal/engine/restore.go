@@ -25,6 +25,8 @@ type RestoreOptions struct {
 	Replace  map[string]string // path prefixes that have moved, old to new
 	// Before, when not nil, is called before every ptrace call (for tests).
 	Before func(call string)
+
+	otherVdso bool // pretend that the kernel has another vdso (for tests)
 }
 
 // restorer builds a tree. Everything that it makes outside the tree itself is

@@ -60,10 +60,8 @@ func (s *frozenSpace) close() {
 // the gate in the tail of the vdso, the pad.
 func (f *Frozen) openSpace(p *process) (*frozenSpace, error) {
 	s := &frozenSpace{owner: p, tree: f.tree, key: spaceKey{p.pid, p.stat.StartTicks, p.stat.StartCode, p.stat.StartStack}}
+	s.maps = p.maps
 	var err error
-	if s.maps, err = f.tree.proc.Maps(p.pid); err != nil {
-		return nil, gone(err)
-	}
 	if s.space.Mem, err = os.OpenFile("/proc/"+strconv.Itoa(p.pid)+"/mem", os.O_RDWR, 0); err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (r *restorer) planVdso() error {
 	if err != nil {
 		return err
 	}
-	r.vdso = &vdsoPlan{same: bytes.Equal(now, r.tree.Vdso), now: now, place: uint64(place),
+	r.vdso = &vdsoPlan{same: bytes.Equal(now, r.tree.Vdso) && !r.o.otherVdso, now: now, place: uint64(place),
 		code: uint64(place) + k.vvar.Len() + k.vclock.Len()}
 	return nil
 }
@@ -68,6 +68,12 @@ func (r *restorer) patchVdso(b *builtProcess, s *image.Space) error {
 	for _, a := range s.Areas {
 		if a.Kind != image.Vdso {
 			continue
+		}
+		for i := range b.image.Threads {
+			th := &b.image.Threads[i]
+			if ip := abi.Addr(th.Regs[r.arch.IP]); ip >= a.Start && ip < a.End {
+				return fmt.Errorf("thread %d stands inside the vdso of another kernel; an older or newer generation will do", th.TID)
+			}
 		}
 		code, err := redirect(r.arch, r.tree.Vdso, r.vdso.now, r.vdso.code)
 		if err != nil {
@@ -123,8 +129,11 @@ func vdsoSymbols(b []byte, f func(name string, off uint64) error) error {
 
 // withoutSections returns the file as if it had no section table.
 func withoutSections(b []byte) []byte {
-	out := append([]byte(nil), b...)
 	const shoff, shnum = 0x28, 0x3c
+	if len(b) < 64 {
+		return b
+	}
+	out := append([]byte(nil), b...)
 	clear(out[shoff : shoff+8])
 	clear(out[shnum : shnum+4]) // e_shnum and e_shstrndx
 	return out
