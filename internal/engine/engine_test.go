@@ -6,10 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
-	"time"
 )
 
 func TestMain(m *testing.M) {
@@ -95,7 +92,7 @@ func (m *memSection) Each(from, to int64, f func(int64, []byte) error) error {
 }
 func (m *memSection) ReadAt(p []byte, off int64) (int, error) { panic("unused") }
 
-// cycle checkpoints, kills and restores a tree once.
+// checkpoint takes a generation and lets the tree go on.
 func checkpoint(t *testing.T, tree *Tree, parent *memStore) *memStore {
 	t.Helper()
 	ctx := context.Background()
@@ -108,7 +105,6 @@ func checkpoint(t *testing.T, tree *Tree, parent *memStore) *memStore {
 	if terr := f.Thaw(); terr != nil {
 		t.Fatal(terr)
 	}
-	t.Logf("pause %v", time.Since(f.Since()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,9 +112,9 @@ func checkpoint(t *testing.T, tree *Tree, parent *memStore) *memStore {
 	return s
 }
 
+// restored brings a generation back.
 func restored(t *testing.T, s *memStore, rec *os.File) *Tree {
 	t.Helper()
-	start := time.Now()
 	r, err := Restore(context.Background(), s.source(), RestoreOptions{Record: rec})
 	if err != nil {
 		t.Fatal(err)
@@ -127,96 +123,5 @@ func restored(t *testing.T, s *memStore, rec *os.File) *Tree {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("restore %v", time.Since(start))
 	return tree
-}
-
-func lastLine(t *testing.T, name string) int {
-	b, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := strings.Fields(string(b))
-	if len(f) == 0 {
-		return 0
-	}
-	n, err := strconv.Atoi(f[len(f)-1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func TestCounter(t *testing.T) {
-	ctx := context.Background()
-	dir := t.TempDir()
-	out, _ := os.OpenFile(dir+"/out", os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
-	rec, _ := os.Create(dir + "/rec")
-	tree, err := Start(ctx, StartOptions{Argv: []string{"/tmp/counter"}, Dir: "/", Stdout: out, Stderr: out, Record: rec})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tree.Kill(ctx) }()
-	for range 5 {
-		var s *memStore
-		for range 3 {
-			time.Sleep(200 * time.Millisecond)
-			s = checkpoint(t, tree, s)
-		}
-		before := lastLine(t, dir+"/out")
-		if err := tree.Kill(ctx); err != nil {
-			t.Fatal(err)
-		}
-		tree.Close()
-		tree = restored(t, s, rec)
-		time.Sleep(300 * time.Millisecond)
-		t.Log(before, lastLine(t, dir+"/out"))
-	}
-}
-
-func TestCommands(t *testing.T) {
-	list := os.Getenv("ENGINE_COMMANDS")
-	for _, c := range strings.Split(list, "\n") {
-		if c == "" {
-			continue
-		}
-		t.Run(c[:min(len(c), 20)], func(t *testing.T) {
-			ctx := context.Background()
-			dir := t.TempDir()
-			out, _ := os.OpenFile(dir+"/out", os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
-			rec, _ := os.Create(dir + "/rec")
-			tree, err := Start(ctx, StartOptions{Argv: []string{"/bin/sh", "-c", c}, Env: os.Environ(), Dir: "/tmp", Stdout: out, Stderr: out, Record: rec})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				_ = tree.Kill(ctx)
-				b, _ := os.ReadFile(dir + "/out")
-				if len(b) > 300 {
-					b = b[len(b)-300:]
-				}
-				t.Logf("%s", b)
-			}()
-			time.Sleep(1500 * time.Millisecond)
-			for range 6 {
-				var s *memStore
-				for range 3 {
-					time.Sleep(50 * time.Millisecond)
-					s = checkpoint(t, tree, s)
-				}
-				if err := tree.Kill(ctx); err != nil {
-					t.Fatal(err)
-				}
-				tree.Close()
-				tree = restored(t, s, rec)
-				time.Sleep(300 * time.Millisecond)
-				select {
-				case <-tree.Done():
-					st, _ := tree.Status()
-					t.Fatalf("died %+v", st)
-				default:
-				}
-			}
-		})
-	}
 }
