@@ -37,6 +37,26 @@ func newFront(a *app, site keeper.Site) *front {
 	return f
 }
 
+// patient is the context of the launch: signals that come meanwhile wait for
+// the program, but at the second one the person has waited enough.
+func (f *front) patient() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(f.ctx)
+	asked := make(chan os.Signal, 2)
+	signal.Notify(asked, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		defer signal.Stop(asked)
+		for range 2 {
+			select {
+			case <-asked:
+			case <-ctx.Done():
+				return
+			}
+		}
+		cancel()
+	}()
+	return ctx, cancel
+}
+
 func (f *front) close() {
 	signal.Stop(f.signals)
 	f.leave()

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 //	kthread VAR          the PID of a kernel thread is in $VAR
 //	background VAR CMD   starts a program of its own; its PID is in $VAR
 //	alive PID            there is a process of this number
+//	talk N FILE CMD...   runs a program on a terminal and talks to it
 //	cut NAME             kills everything of a workload, keeper and guard too
 //	waitfor NAME STATE   waits for a workload's state
 //	grows NAME FILE      waits until it has printed more than FILE holds
@@ -57,7 +58,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
-			"background": scriptBackground, "alive": scriptAlive, "cut": scriptCut,
+			"background": scriptBackground, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
 			"waitfor": scriptWaitFor, "grows": scriptGrows, "steady": scriptSteady,
 		},
 	})

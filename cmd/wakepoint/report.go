@@ -198,7 +198,7 @@ func similar(name string, names []string) []string {
 		if strings.HasPrefix(n, name) || strings.HasPrefix(name, n) {
 			d = min(d, 1)
 		}
-		if d <= max(1, len(name)/3) {
+		if d <= max(1, (len(name)+1)/3) {
 			found = append(found, near{n, d})
 		}
 	}

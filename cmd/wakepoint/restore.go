@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -103,8 +106,10 @@ func (a *app) restoreFrom(ctx context.Context, f restoreFlags) error {
 	if err != nil {
 		return err
 	}
-	code, err := keeper.RestoreFrom(ctx, f.from, keeper.RestoreFromOptions{
-		Detach: f.detach, PIDFile: f.pidFile, NewPIDNS: f.newNS, Program: site.Program,
+	code, err := untilFree(ctx, func() (int, error) {
+		return keeper.RestoreFrom(ctx, f.from, keeper.RestoreFromOptions{
+			Detach: f.detach, PIDFile: f.pidFile, NewPIDNS: f.newNS, Program: site.Program,
+		})
 	})
 	if err != nil {
 		return about(f.from, err)
@@ -113,6 +118,28 @@ func (a *app) restoreFrom(ctx context.Context, f restoreFlags) error {
 		return exitCode(code)
 	}
 	return nil
+}
+
+// numbersWait is how long a restore to the same process numbers waits for
+// them: what a dump has just ended keeps them until init has taken note of it.
+const numbersWait = 5 * time.Second
+
+// untilFree tries again while a process number is taken.
+func untilFree(ctx context.Context, restore func() (int, error)) (int, error) {
+	for deadline := time.Now().Add(numbersWait); ; {
+		code, err := restore()
+		if !errors.Is(err, syscall.EEXIST) {
+			return code, err
+		}
+		if time.Now().After(deadline) {
+			return 0, api.Errorf(api.CodeFailed, "end the process that has it, or give --new-pidns for numbers of its own", "%w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func (a *app) dumpCommand() *cobra.Command {

@@ -48,7 +48,7 @@ process numbers: "wakepoint signal" reaches it.`,
 		Args: takes(1, -1),
 	}, []int{6, codeProgramsOwn, codeOwn, codeNotRunnable, codeNotFound, codeSignalledOwn},
 		func(ctx context.Context, args []string) error {
-			err := a.run(f, args)
+			err := a.run(ctx, f, args)
 			if err != nil && !f.detach {
 				return a.ownFailure(args[0], err)
 			}
@@ -72,6 +72,10 @@ func (a *app) ownFailure(command string, err error) error {
 	if errors.As(err, &code) {
 		return err
 	}
+	if errors.Is(err, context.Canceled) {
+		a.complain("run: interrupted; the program may run already", "`wakepoint ps` lists the workloads")
+		return exitCode(codeSignal + int(syscall.SIGINT))
+	}
 	if e := asError(err); e.Code != codeNotFound && e.Code != codeNotRunnable {
 		a.report(about("run", err))
 		return exitCode(codeOwn)
@@ -80,7 +84,7 @@ func (a *app) ownFailure(command string, err error) error {
 }
 
 // run launches the workload and, in front, stays with it.
-func (a *app) run(f runFlags, argv []string) error {
+func (a *app) run(ctx context.Context, f runFlags, argv []string) error {
 	if f.terminal && f.stdin != "" {
 		return misuse("", "-t and --stdin exclude each other")
 	}
@@ -104,7 +108,12 @@ func (a *app) run(f runFlags, argv []string) error {
 	}
 	front := newFront(a, site)
 	defer front.close()
-	out, err := keeper.Launch(front.ctx, site, spec, policy, a.progress())
+	if !f.detach {
+		patient, stop := front.patient()
+		defer stop()
+		ctx = patient
+	}
+	out, err := keeper.Launch(ctx, site, spec, policy, a.progress())
 	if err = a.launched(out, err, f.detach); err != nil || f.detach {
 		return err
 	}

@@ -29,13 +29,12 @@ func live() bool {
 	if os.Getuid() != 0 || needRights() != nil {
 		return false
 	}
-	features := engine.Probe()
-	for _, f := range features {
+	for _, f := range engine.Probe() {
 		if f.Needed && !f.OK {
 			return false
 		}
 	}
-	return len(features) > 0
+	return true
 }
 
 // removeAll ends what a script left running.
@@ -131,7 +130,7 @@ func scriptAlive(ts *testscript.TestScript, neg bool, args []string) {
 	pid, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	soon(ts, func() bool {
-		p, err := readProcess(pid)
-		return (err == nil && p.state != 'Z') != neg
+		_, err := readProcess(pid)
+		return (err == nil) != neg
 	})
 }
