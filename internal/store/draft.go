@@ -73,7 +73,7 @@ func (w *Workload) Begin(parent Generation) (*Draft, error) {
 		d.src.r = r.packs
 	}
 	d.src.own = d.out
-	d.feed = newFeed(w.o.Buffer, d.apply)
+	d.feed = newFeed(w.o.Buffer, w.expect, d.apply)
 	w.state.Tried++ // in memory: what a draft leaves on disk carries its number
 	w.draft = d
 	return d, nil

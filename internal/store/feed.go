@@ -10,6 +10,7 @@ const (
 	chunkSize   = 256 << 10 // bytes of pages in one chunk
 	chunkOpsMax = 4096      // operations in one chunk
 	hashersMax  = 4
+	expectMax   = 64 // chunks that are made ready beforehand, 16 MiB
 )
 
 type verb int
@@ -45,11 +46,17 @@ type chunk struct {
 // being copied, and does them in order in the background: several goroutines
 // identify pages, one applies them. At most limit chunks are in memory.
 //
+// Chunks are held back until half the limit is in use, or the caller has
+// finished: while a program stands still, nothing competes with the copying.
+//
 // A feed that failed goes on taking operations and drops them.
 type feed struct {
 	apply func(*chunk) error
 
 	cur   *chunk
+	held  []*chunk // nil once the background has begun
+	begun bool
+	used  int // chunks that were filled
 	limit int
 	made  int
 	free  chan *chunk
@@ -61,7 +68,9 @@ type feed struct {
 	err error
 }
 
-func newFeed(buffer int64, apply func(*chunk) error) *feed {
+// newFeed starts a feed. It has memory for expect chunks at hand, so that the
+// copying meets no page that is not there yet.
+func newFeed(buffer int64, expect int, apply func(*chunk) error) *feed {
 	limit := max(2, int(buffer/chunkSize))
 	f := &feed{
 		apply: apply,
@@ -69,6 +78,15 @@ func newFeed(buffer int64, apply func(*chunk) error) *feed {
 		free:  make(chan *chunk, limit),
 		hash:  make(chan *chunk, limit),
 		order: make(chan *chunk, limit),
+	}
+	for range min(expect, limit/2) {
+		f.made++
+		c := &chunk{buf: make([]byte, chunkSize), ops: make([]op, 0, 64)}
+		for i := 0; i < len(c.buf); i += PageSize {
+			c.buf[i] = 1
+		}
+		c.buf = c.buf[:0]
+		f.free <- c
 	}
 	for range min(hashersMax, runtime.GOMAXPROCS(0)) {
 		f.wait.Go(f.identify)
@@ -119,9 +137,26 @@ func (f *feed) submit() {
 	if f.cur == nil {
 		return
 	}
-	f.hash <- f.cur
-	f.order <- f.cur
+	c := f.cur
 	f.cur = nil
+	f.used++
+	if !f.begun && len(f.held) < f.limit/2 {
+		f.held = append(f.held, c)
+		return
+	}
+	f.begin()
+	f.hash <- c
+	f.order <- c
+}
+
+// begin hands over what was held back.
+func (f *feed) begin() {
+	f.begun = true
+	for _, c := range f.held {
+		f.hash <- c
+		f.order <- c
+	}
+	f.held = nil
 }
 
 // put copies pages in.
@@ -153,6 +188,7 @@ func (f *feed) do(o op) {
 // be given to the feed any more.
 func (f *feed) finish() error {
 	f.submit()
+	f.begin()
 	close(f.hash)
 	close(f.order)
 	f.wait.Wait()

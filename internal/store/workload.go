@@ -49,6 +49,9 @@ type Workload struct {
 	own   io.Closer  // the lock, nil when not held
 	state state
 	draft *Draft // the one that is open
+	// expect is how many chunks the last draft used: the next one gets memory
+	// for as many before the program stands still.
+	expect int
 }
 
 // OpenWorkload opens dir as a workload that belongs to no store, and makes one

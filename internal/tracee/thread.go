@@ -127,17 +127,28 @@ func (t *Thread) WaitStop(deadline time.Time) error {
 	}
 }
 
-// Pause waits a little, longer the more often it was called in a row.
+// Pause waits a little, longer the more often it was called in a row. It
+// sleeps in the kernel: the Go timers' grain of a millisecond is an age here.
 func Pause(spin int) {
-	if spin < 20 {
+	if spin < 30 {
+		_ = unix.Nanosleep(&unix.Timespec{}, nil) // yields
 		return
 	}
-	time.Sleep(time.Duration(min(10+spin, 500)) * time.Microsecond)
+	ts := unix.NsecToTimespec(int64(min(10+spin, 500)) * 1000)
+	_ = unix.Nanosleep(&ts, nil)
 }
 
 func (t *Thread) cont(sig int) error {
 	t.Stopped = false
 	return t.call("cont", func() error { return sys.Cont(t.TID, sig) })
+}
+
+// RunOn lets a stopped thread run for an instant and asks it to stop again.
+func (t *Thread) RunOn() error {
+	if err := t.cont(0); err != nil {
+		return err
+	}
+	return t.Interrupt()
 }
 
 // Options sets the ptrace options.

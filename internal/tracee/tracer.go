@@ -43,6 +43,7 @@ func New() *Tracer {
 func (t *Tracer) loop(ready chan struct{}) {
 	runtime.LockOSThread()
 	t.tid = unix.Gettid()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // its sleeps are part of the pause
 	close(ready)
 	for f := range t.work {
 		f()
