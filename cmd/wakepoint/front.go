@@ -12,7 +12,6 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/keeper"
-	"github.com/wakepoint/wakepoint/internal/terminal"
 )
 
 // downWait is how long a workload may seem lost before the front end gives
@@ -135,44 +134,49 @@ func (f *front) end(status api.Status, failed error) error {
 	return nil
 }
 
+// attachTries is how often in turn a terminal may be missing: between the end
+// of a tree and the next one, or the workload's, there is none.
+const attachTries = 40
+
 // terminal stays attached to a workload's terminal, through recoveries,
 // until the person detaches or the workload has ended for good.
 func (f *front) terminal(name string) error {
 	signal.Stop(f.signals) // the terminal's own keys reach the program
-	for {
+	for failed := 0; ; {
 		outcome, err := f.a.attachTo(f.ctx, f.site, name, false)
-		if f.ctx.Err() != nil {
+		switch {
+		case f.ctx.Err() != nil:
 			return exitCode(codeSignal + int(syscall.SIGHUP))
-		}
-		if err == nil && outcome.Detached {
+		case err == nil && outcome.Detached:
 			f.a.say("detached from %s; `wakepoint attach %s` comes back", name, name)
 			return nil
+		case err == nil:
+			failed = 0
+		default:
+			failed++
 		}
-		if err != nil && !errors.Is(err, terminal.ErrLost) && !errors.Is(err, api.ErrNoKeeper) {
-			if status, waitErr := keeper.StatusOf(f.ctx, f.site, name); waitErr == nil && over(status.State) {
-				return f.end(status, nil)
-			}
-			return err
-		}
-		status, err := f.resting(name)
-		if err != nil {
-			return err
+		status, rest := f.resting(name)
+		if rest != nil {
+			return rest
 		}
 		if over(status.State) {
 			return f.end(status, nil)
 		}
+		if failed >= attachTries {
+			return err
+		}
 	}
 }
 
-// resting returns when a workload whose terminal ended runs again, or has
-// ended for good.
+// resting returns a moment later, when a workload whose terminal ended runs
+// again, or has ended for good.
 func (f *front) resting(name string) (api.Status, error) {
-	for {
+	for looked := false; ; looked = true {
 		status, err := f.settled(name)
 		if err != nil || over(status.State) {
 			return status, err
 		}
-		if status.State == api.Running && (status.StartedAt == nil || time.Since(*status.StartedAt) > 50*time.Millisecond) {
+		if looked && status.State == api.Running {
 			return status, nil
 		}
 		select {

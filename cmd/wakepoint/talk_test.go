@@ -50,6 +50,11 @@ func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
 	if err := cmd.Wait(); errors.As(err, &exit) {
 		code = exit.ExitCode()
 	}
+	select {
+	case <-screen.ended:
+	case <-time.After(patience):
+		ts.Fatalf("something holds the terminal open")
+	}
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s; the terminal shows\n%s", code, args[0], screen.rest())
 	}
@@ -57,13 +62,16 @@ func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
 
 // screen is what a terminal was sent and nobody has expected yet.
 type screen struct {
+	ended chan struct{} // closed when nobody has the terminal open any more
+
 	mu    sync.Mutex // guards shown
 	shown bytes.Buffer
 }
 
 func watchScreen(master *os.File) *screen {
-	s := &screen{}
+	s := &screen{ended: make(chan struct{})}
 	go func() {
+		defer close(s.ended)
 		buf := make([]byte, 4096)
 		for {
 			n, err := master.Read(buf)
