@@ -214,7 +214,7 @@ func (d *dumper) fileArea(s *frozenSpace, m *procfs.MappingUse, a *image.Area, s
 			a.Kind = image.SharedObject
 		}
 		var err error
-		a.Object, err = d.object(link, m.Path, st, key)
+		a.Object, err = d.object(link, m.Path, st)
 		return err
 	}
 	switch st.Mode & unix.S_IFMT {

@@ -195,7 +195,7 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 	if strings.HasSuffix(c.link, " (deleted)") && (st.Nlink == 0 || strings.HasPrefix(c.link, "/memfd:")) {
 		desc.Path = strings.TrimSuffix(c.link, " (deleted)")
 		var err error
-		if desc.Object, err = d.object(c.magic(), desc.Path, &st, inode{}); err != nil {
+		if desc.Object, err = d.object(c.magic(), desc.Path, &st); err != nil {
 			return err
 		}
 		if d.tree.Objects[desc.Object].Kind == image.Memfd {

@@ -22,8 +22,8 @@ type objectSource struct {
 
 // object returns the index of the object behind a link, adding it when it is
 // new. path is what /proc calls it.
-func (d *dumper) object(link, path string, st *syscall.Stat_t, key inode) (int, error) {
-	key = inode{uint64(st.Dev), st.Ino}
+func (d *dumper) object(link, path string, st *syscall.Stat_t) (int, error) {
+	key := inode{uint64(st.Dev), st.Ino}
 	if i, ok := d.objects[key]; ok {
 		return i, nil
 	}
@@ -41,7 +41,7 @@ func (d *dumper) object(link, path string, st *syscall.Stat_t, key inode) (int, 
 		o.Kind = image.SysV
 		seg, ok := d.segment(st.Ino)
 		if !ok {
-			return 0, fmt.Errorf("System V segment %d is not in its namespace's list", st.Ino)
+			return 0, fmt.Errorf("segment %d of System V is not in its namespace's list", st.Ino)
 		}
 		o.Key, o.ID, o.Mode, o.UID, o.GID = seg.Key, seg.ID, seg.Mode, seg.UID, seg.GID
 	default:

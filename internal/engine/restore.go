@@ -234,12 +234,11 @@ func (re *Restored) Run() (*Tree, error) {
 	if b := r.built[r.tree.Command]; b != nil {
 		command = b.pid
 	}
-	var initPID PID
-	initPID = PID(r.init.pid)
-	h, err := handleOf(initPID, command)
+	h, err := handleOf(PID(r.init.pid), command)
 	if err != nil {
 		return nil, errors.Join(err, r.abandon())
 	}
+	broken := r.breaks()
 	err = r.tracer.Do(func() error {
 		all := append([]*builtProcess{r.stub}, r.order...)
 		for _, b := range all {
@@ -260,7 +259,11 @@ func (re *Restored) Run() (*Tree, error) {
 		return nil, errors.Join(err, r.abandon())
 	}
 	r.close()
-	return openTree(h, r.o.Record, r.init.ended)
+	t, err := openTree(h, r.o.Record, r.init.ended)
+	if err == nil {
+		t.broken = broken
+	}
+	return t, err
 }
 
 // release detaches every thread of a process, and stops it again if it was

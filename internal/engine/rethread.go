@@ -7,7 +7,6 @@ import (
 	"math/bits"
 	"os"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -351,66 +350,3 @@ func (r *restorer) setRegisters() error {
 	}
 	return nil
 }
-
-// primeAll starts again the calls that sleep by a restart block, with the time
-// that was left, and breaks them off at once: the kernel then has the block.
-func (r *restorer) primeAll(b *builtProcess) error {
-	for i, t := range b.threads {
-		th := &b.image.Threads[i]
-		if th.Restart == nil {
-			continue
-		}
-		args, err := r.restartArgs(b, th.Restart)
-		if err != nil {
-			return err
-		}
-		result, err := t.Prime(b.space.Gate, th.Restart.Call, args, time.Now().Add(5*time.Second))
-		if err != nil {
-			return fmt.Errorf("thread %d: go on with an interrupted call: %w", th.TID, err)
-		}
-		if -int64(result) != abi.ErestartRestart {
-			r.primed[t.TID] = result // it ended at once
-		}
-	}
-	return nil
-}
-
-// restartArgs are the arguments of an interrupted call with what was left of
-// its relative time-out (nanosleep, clock_nanosleep, poll, futex).
-func (r *restorer) restartArgs(b *builtProcess, s *image.Restart) ([6]uint64, error) {
-	nr, args := &r.arch.NR, s.Args
-	at := -1
-	switch s.Call {
-	case nr.Poll:
-		if ms := int64(int32(args[2])); ms > 0 {
-			args[2] = uint64(max(ms-s.Slept/1e6, 0))
-		}
-	case nr.Nanosleep:
-		at = 0
-	case nr.ClockNanosleep:
-		at = 2
-	case nr.Futex:
-		const waitOp, opMask = 0, 0x7f
-		if args[1]&opMask == waitOp && args[3] != 0 {
-			at = 3
-		}
-	}
-	if at < 0 {
-		return args, nil
-	}
-	var ts [16]byte
-	if _, err := b.space.Mem.ReadAt(ts[:], int64(args[at])); err != nil {
-		return args, err
-	}
-	v := pair(ts[:])
-	left := max(v[0]*1e9+v[1]-s.Slept, 0)
-	binary.LittleEndian.PutUint64(ts[:], uint64(left/1e9))
-	binary.LittleEndian.PutUint64(ts[8:], uint64(left%1e9))
-	place := uint64(r.shop.base) + shopPad + shopTimespec
-	args[at] = place
-	_, err := b.space.Mem.WriteAt(ts[:], int64(place))
-	return args, err
-}
-
-// shopTimespec is where the time-out of a primed call stands, from shopPad on.
-const shopTimespec = 0xf00

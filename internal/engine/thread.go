@@ -5,7 +5,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/sys"
@@ -92,61 +91,4 @@ func (d *dumper) scheduling(p *process, t *tracee.Thread, st *procfs.Status, th 
 	}
 	th.Personality, err = d.proc.Personality(p.pid, t.TID)
 	return err
-}
-
-// interrupted looks at a system call that the freeze broke off.
-//
-// Most calls ask the kernel for a restart and get it at the thaw; with a
-// relative time-out the kernel keeps the rest in a restart block, which a
-// restore must prime again: Restart says with what. A few calls return EINTR
-// although no handler ran (signal(7), "interruption of system calls by stop
-// signals"); those are rewound, with what is left of their time-out, so that
-// the program sees nothing of the freeze.
-func (d *dumper) interrupted(t *tracee.Thread, r *abi.Regs, th *image.Thread) error {
-	arch := d.f.tree.arch
-	call := int(int64(r[arch.Call]))
-	if call < 0 {
-		return nil
-	}
-	var args [6]uint64
-	for i, k := range arch.Args {
-		args[i] = r[k]
-	}
-	if arch.RestartKind(r) == abi.ErestartRestart {
-		th.Restart = &image.Restart{Call: call, Args: args, Slept: d.slept(t)}
-		return nil
-	}
-	if int64(r[arch.Result]) != -int64(unix.EINTR) || !spurious(arch, call) {
-		return nil
-	}
-	if call == arch.NR.EpollWait || call == arch.NR.EpollPwait {
-		if ms := int32(args[3]); ms > 0 {
-			left := int64(ms) - d.slept(t)/1e6
-			r[arch.Args[3]] = uint64(max(left, 0))
-		}
-	}
-	r[arch.IP] -= uint64(arch.InsnLen)
-	r[arch.Result] = uint64(call)
-	r[arch.Call] = ^uint64(0)
-	return t.SetRegs(*r)
-}
-
-// spurious lists the calls that return EINTR after a stop.
-func spurious(arch *abi.Arch, call int) bool {
-	switch call {
-	case abi.NoCall:
-		return false
-	case arch.NR.EpollWait, arch.NR.EpollPwait, arch.NR.EpollPwait2, arch.NR.Semop, arch.NR.Semtimedop,
-		arch.NR.RtSigtimedwait, arch.NR.Recvfrom, arch.NR.Recvmsg, arch.NR.IoGetevents:
-		return true
-	}
-	return false
-}
-
-// slept is how long a thread had been off the CPU when it was stopped, ns.
-func (d *dumper) slept(t *tracee.Thread) int64 {
-	if ns, ok := d.f.asleep[t.TID]; ok {
-		return ns
-	}
-	return 0
 }

@@ -35,6 +35,7 @@ type Tree struct {
 	watchers    sync.WaitGroup
 	spaces      map[spaceKey]*spaceState
 	naps        map[int]nap
+	broken      map[int]broken // by thread: calls that a freeze broke off
 	copyAll     bool
 	smaps       map[int][]procfs.MappingUse // read before the freeze, by PID
 	ipc         ipcTables
@@ -99,7 +100,7 @@ func Open(ctx context.Context, h Handle) (*Tree, error) {
 // reaped by us; otherwise its pidfd says when it ended.
 func openTree(h Handle, record *os.File, reaped chan struct{}) (*Tree, error) {
 	t := &Tree{handle: h, arch: abi.Host(runtime.GOARCH), proc: procfs.NewReader("/proc"), initFD: -1, commandFD: -1,
-		done: make(chan struct{}), commandDone: make(chan struct{}), spaces: map[spaceKey]*spaceState{},
+		done: make(chan struct{}), commandDone: make(chan struct{}), broken: map[int]broken{}, spaces: map[spaceKey]*spaceState{},
 		dumped: map[inode]bool{}, dumping: map[inode]bool{}, volatile: map[uint64]bool{}}
 	stopR, stopW, err := os.Pipe()
 	if err != nil {

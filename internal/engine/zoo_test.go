@@ -96,6 +96,7 @@ type cage struct {
 	out     *os.File
 	record  *os.File
 	tree    *Tree
+	closed  bool
 	store   *memStore
 	files   map[string][]byte // contents of the files that belong to the store
 	mark    int64             // of the output: what came before the last restore
@@ -122,10 +123,12 @@ func (z *cage) start() {
 	z.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		if err := z.tree.Kill(ctx); err != nil {
-			z.t.Errorf("kill: %v", err)
+		if !z.closed {
+			if err := z.tree.Kill(ctx); err != nil {
+				z.t.Errorf("kill: %v", err)
+			}
+			_ = z.tree.Close()
 		}
-		_ = z.tree.Close()
 		_ = z.out.Close()
 		_ = z.record.Close()
 	})
@@ -200,6 +203,7 @@ func (z *cage) restore() {
 		z.t.Fatal(err)
 	}
 	_ = z.tree.Close()
+	z.closed = true
 	st, err := z.out.Stat()
 	if err != nil {
 		z.t.Fatal(err)
@@ -217,9 +221,11 @@ func (z *cage) restore() {
 	if err != nil {
 		z.t.Fatal(err)
 	}
-	if z.tree, err = r.Run(); err != nil {
-		z.t.Fatal(err)
+	tree, err := r.Run()
+	if err != nil {
+		z.t.Fatalf("%v\n%s", err, z.tail())
 	}
+	z.tree, z.closed = tree, false
 }
 
 // rounds waits until the animal has lived for n more rounds since now.
@@ -265,5 +271,5 @@ func (z *cage) since() []byte {
 // tail is the end of what the animal said.
 func (z *cage) tail() string {
 	b, _ := os.ReadFile(z.dir + "/out")
-	return fmt.Sprintf("... %s(%d restores ago: %d bytes)", b[max(len(b)-400, 0):], 0, int64(len(b))-z.mark)
+	return fmt.Sprintf("... %s(%d bytes since the last restore)", b[max(len(b)-400, 0):], int64(len(b))-z.mark)
 }

@@ -88,7 +88,7 @@ func Take(o Options, w Section) (*Capture, error) {
 func (c *Capture) take(o Options) error {
 	open := map[string]Open{}
 	for _, f := range o.Open {
-		if f.File == nil || !clean(f.Path) || underAny(f.Path, o.Except) {
+		if !clean(f.Path) || underAny(f.Path, o.Except) {
 			continue
 		}
 		if o.Keep && !f.Volatile {
@@ -134,7 +134,7 @@ func (c *Capture) forget() error {
 
 // keep remembers a file that is to be flushed after the thaw.
 func (c *Capture) keep(f Open) error {
-	if !f.Writable {
+	if !f.Writable || f.File == nil {
 		return nil
 	}
 	fd, err := unix.FcntlInt(f.File.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -186,6 +186,9 @@ func (c *Capture) loose(open map[string]Open, first map[[2]uint64]string) error 
 		if underAny(p, []string{"/proc", "/sys"}) {
 			continue
 		}
+		if device(p) {
+			continue
+		}
 		if err := c.parents(filepath.Dir(p), seen); err != nil {
 			return err
 		}
@@ -194,6 +197,14 @@ func (c *Capture) loose(open map[string]Open, first map[[2]uint64]string) error 
 		}
 	}
 	return nil
+}
+
+// device says that path names a device, which is the kernel's.
+func device(path string) bool {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	k := st.Mode & unix.S_IFMT
+	return err == nil && (k == unix.S_IFCHR || k == unix.S_IFBLK)
 }
 
 // parents adds the directories that lead to dir and dir itself.

@@ -44,10 +44,11 @@ type Reader interface {
 	Each(from, to int64, f func(off int64, p []byte) error) error
 }
 
-// Open is a file that the tree holds open or maps.
+// Open is a file that the tree holds open or maps, or a name to which it has
+// bound a socket: of that only the directories are kept.
 type Open struct {
 	Path     string
-	File     *os.File // the same inode, opened for reading
+	File     *os.File // the same inode, opened for reading; nil for a bound socket
 	Writable bool     // open for writing, or mapped shared and writable
 	Volatile bool     // lies on tmpfs: a boot empties it
 }

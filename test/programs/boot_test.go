@@ -41,8 +41,7 @@ func (r *rig) crash() {
 		r.killRest(left)
 	}
 	for _, p := range inside {
-		if fields, err := statusFields(proc(p.pid, "status")); err == nil && innermost(fields["NSpid"]) == p.nspid &&
-			!strings.HasPrefix(fields["State"], "Z") {
+		if now, err := readProcess(p.pid); err == nil && now.nspid == p.nspid && now.name == p.name && !zombie(p.pid) {
 			r.t.Fatalf("pid %d (%s) outlived its namespace's init", p.pid, p.name)
 		}
 	}

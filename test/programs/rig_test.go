@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -340,10 +341,11 @@ func (r *rig) end() {
 	if r.t.Failed() {
 		r.explain()
 	}
+	var inside []process
 	if w, err := r.row(); err == nil {
 		if w.State == "running" {
-			if list, err := tree(w.PID); err == nil {
-				r.temporaries(list)
+			if inside, err = tree(w.PID); err == nil {
+				r.temporaries(inside)
 			}
 			if _, err := r.try("stop", r.name); err != nil {
 				r.t.Error(err)
@@ -359,7 +361,11 @@ func (r *rig) end() {
 	for len(keepers()) > 0 && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
-	if left := keepers(); len(left) > 0 {
+	inside = slices.DeleteFunc(inside, func(p process) bool {
+		now, err := readProcess(p.pid)
+		return err != nil || now.nspid != p.nspid || now.name != p.name || zombie(p.pid)
+	})
+	if left := append(keepers(), inside...); len(left) > 0 {
 		r.t.Errorf("left over: processes %v", left)
 		if grips, err := hold(left); err == nil {
 			killAll(grips)

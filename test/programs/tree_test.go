@@ -69,6 +69,12 @@ func readProcess(pid int) (process, error) {
 	return p, err
 }
 
+// zombie says whether a process has ended and only waits to be reaped.
+func zombie(pid int) bool {
+	fields, err := statusFields(proc(pid, "status"))
+	return err == nil && strings.HasPrefix(fields["State"], "Z")
+}
+
 // innermost returns the last of the numbers in a line such as NSpid.
 func innermost(line string) int {
 	parts := strings.Fields(line)
