@@ -258,7 +258,23 @@ func (a *app) remove(ctx context.Context, site keeper.Site, name string, dry, ye
 			return fmt.Errorf("nothing was deleted")
 		}
 	}
-	return keeper.Remove(ctx, site, name)
+	return removeNow(ctx, site, name)
+}
+
+// removeWait is how long a keeper may take to leave after its workload's end.
+const removeWait = 5 * time.Second
+
+// removeNow removes a workload, also one whose keeper is just leaving.
+func removeNow(ctx context.Context, site keeper.Site, name string) error {
+	for deadline := time.Now().Add(removeWait); ; time.Sleep(20 * time.Millisecond) {
+		err := keeper.Remove(ctx, site, name)
+		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
+			return err
+		}
+		if status, serr := keeper.StatusOf(ctx, site, name); serr != nil || !over(status.State) {
+			return err
+		}
+	}
 }
 
 // each does something for every argument; with several, a part that failed
