@@ -131,6 +131,12 @@ type Calls struct {
 	ProcessMadvise   int
 	Setfsuid         int
 	Setfsgid         int
+	Readv            int
+	Writev           int
+	Accept           int
+	Accept4          int
+	Sendto           int
+	Recvmmsg         int
 }
 
 // NoCall is the number of a call that an architecture does not have.
@@ -265,6 +271,12 @@ var callsAMD64 = Calls{
 	ProcessMadvise:   440,
 	Setfsuid:         122,
 	Setfsgid:         123,
+	Readv:            19,
+	Writev:           20,
+	Accept:           43,
+	Accept4:          288,
+	Sendto:           44,
+	Recvmmsg:         299,
 }
 
 var callsARM64 = Calls{
@@ -396,4 +408,10 @@ var callsARM64 = Calls{
 	ProcessMadvise:   440,
 	Setfsuid:         151,
 	Setfsgid:         152,
+	Readv:            65,
+	Writev:           66,
+	Accept:           202,
+	Accept4:          242,
+	Sendto:           206,
+	Recvmmsg:         243,
 }

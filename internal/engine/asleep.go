@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -10,8 +10,8 @@ import (
 
 // nap is when a thread was last seen falling asleep.
 type nap struct {
-	execStart int64 // its run queue's clock, ns
-	switches  uint64
+	since    int64 // CLOCK_MONOTONIC, ns
+	switches uint64
 }
 
 // prepare does before the freeze what need not be done in it: it notes since
@@ -23,9 +23,11 @@ func (t *Tree) prepare() error {
 		return gone(err)
 	}
 	t.naps, t.smaps = map[int]nap{}, map[int][]procfs.MappingUse{}
+	clocks := queueClocks{tree: t, offset: map[int]int64{}}
+	defer clocks.close()
 	for _, root := range roots {
 		for _, pid := range descendants(t.proc, root) {
-			t.noteNaps(pid)
+			t.noteNaps(&clocks, pid)
 			if m, err := t.proc.Smaps(pid); err == nil {
 				t.smaps[pid] = m
 			}
@@ -34,7 +36,7 @@ func (t *Tree) prepare() error {
 	return nil
 }
 
-func (t *Tree) noteNaps(pid int) {
+func (t *Tree) noteNaps(clocks *queueClocks, pid int) {
 	tids, err := t.proc.Tasks(pid)
 	if err != nil {
 		return
@@ -48,9 +50,57 @@ func (t *Tree) noteNaps(pid int) {
 		if err != nil {
 			continue
 		}
-		if s, err := t.proc.Sched(pid, tid); err == nil && s.ExecStart >= 0 {
-			t.naps[tid] = nap{s.ExecStart, status.VoluntarySwitches}
+		s, err := t.proc.Sched(pid, tid)
+		if err != nil || s.ExecStart < 0 {
+			continue
 		}
+		if offset, ok := clocks.of(st.Processor); ok {
+			t.naps[tid] = nap{s.ExecStart + offset, status.VoluntarySwitches}
+		}
+	}
+}
+
+// queueClocks are the clocks of the run queues. Each CPU has its own, which
+// does not count the time that interrupts and the hypervisor took (rq_clock_task
+// of kernel/sched/core.c), so that they drift apart by seconds in an hour.
+type queueClocks struct {
+	tree   *Tree
+	offset map[int]int64 // by CPU: CLOCK_MONOTONIC minus the queue's clock, now
+	old    *unix.CPUSet  // the affinity of this thread, while it wanders
+}
+
+// of reads the clock of a CPU by running on it for a moment.
+func (q *queueClocks) of(cpu int) (int64, bool) {
+	if offset, ok := q.offset[cpu]; ok {
+		return offset, offset != 0
+	}
+	q.offset[cpu] = 0
+	if q.old == nil {
+		runtime.LockOSThread()
+		q.old = new(unix.CPUSet)
+		if err := unix.SchedGetaffinity(0, q.old); err != nil {
+			return 0, false
+		}
+	}
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return 0, false
+	}
+	tid := unix.Gettid()
+	own, err := q.tree.proc.Sched(tid, tid)
+	now, err2 := monotonic()
+	if err != nil || err2 != nil || own.ExecStart < 0 {
+		return 0, false
+	}
+	q.offset[cpu] = now - own.ExecStart
+	return q.offset[cpu], true
+}
+
+func (q *queueClocks) close() {
+	if q.old != nil {
+		_ = unix.SchedSetaffinity(0, q.old)
+		runtime.UnlockOSThread()
 	}
 }
 
@@ -60,8 +110,8 @@ func (t *Tree) noteNaps(pid int) {
 // call takes a little longer.
 func (f *Frozen) slept() map[int]int64 {
 	out := map[int]int64{}
-	own, err := f.tree.proc.Sched(os.Getpid(), unix.Gettid())
-	if err != nil || own.ExecStart < 0 {
+	now, err := monotonic()
+	if err != nil {
 		return out
 	}
 	for _, p := range f.processes {
@@ -71,7 +121,7 @@ func (f *Frozen) slept() map[int]int64 {
 			}
 			n, ok := f.tree.naps[t.TID]
 			if ok && p.tasks[i].VoluntarySwitches <= n.switches+1 {
-				out[t.TID] = max(own.ExecStart-n.execStart, 0)
+				out[t.TID] = max(now-n.since, 0)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -94,7 +95,7 @@ func (d *dumper) entry(c *descriptor, table int) (image.Entry, error) {
 		}
 		if same == 0 {
 			e.Description = k.index
-			return e, nil
+			return e, d.recordLocks(c, &d.tree.Descriptions[k.index])
 		}
 	}
 	desc := image.Description{Flags: int(c.info.Flags) &^ unix.O_CLOEXEC, Pos: c.info.Pos, Object: -1}
@@ -215,18 +216,33 @@ func (d *dumper) locks(c *descriptor, desc *image.Description) error {
 		if l.Waiting {
 			continue
 		}
-		k := image.Lock{Class: l.Kind, Write: l.Type == "WRITE", Start: l.Start, End: l.End}
 		switch l.Kind {
 		case "POSIX":
-			if l.PID != c.p.pid {
-				continue
-			}
-			k.PID = c.p.ns
 		case "FLOCK", "OFDLCK":
+			desc.Locks = append(desc.Locks, lockOf(&l))
 		default:
 			return c.refuse("a "+l.Kind+" on", "")
 		}
-		desc.Locks = append(desc.Locks, k)
+	}
+	return d.recordLocks(c, desc)
+}
+
+func lockOf(l *procfs.Lock) image.Lock {
+	return image.Lock{Class: l.Kind, Write: l.Type == "WRITE", Start: l.Start, End: l.End}
+}
+
+// recordLocks notes the record locks of a process, which are not the
+// description's: others that share it have their own.
+func (d *dumper) recordLocks(c *descriptor, desc *image.Description) error {
+	for _, l := range c.info.Locks {
+		if l.Waiting || l.Kind != "POSIX" || l.PID != c.p.pid {
+			continue
+		}
+		k := lockOf(&l)
+		k.PID = c.p.ns
+		if !slices.Contains(desc.Locks, k) {
+			desc.Locks = append(desc.Locks, k)
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -53,11 +54,19 @@ func (m *maker) setUp(fd int, s *image.Socket) error {
 			return err
 		}
 	}
+	if s.Listening {
+		if err := unix.Listen(fd, s.Backlog); err != nil {
+			return fmt.Errorf("listen at %s: %w", addressText(s), err)
+		}
+	}
+	// Sockets of a killed tree may linger at the port; if they had no
+	// SO_REUSEADDR they forbid it to be used again until a minute has passed.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, tcpRepairOff)
 	if err := setOptions(fd, s); err != nil {
 		return err
 	}
 	if s.Listening {
-		return unix.Listen(fd, s.Backlog)
+		return nil
 	}
 	if s.Type == unix.SOCK_DGRAM && s.Peer != nil {
 		// A datagram socket may go on without its peer: sending tells.
@@ -72,7 +81,11 @@ func (m *maker) setUp(fd int, s *image.Socket) error {
 // is replaced, its directories are made again.
 func (m *maker) bind(fd int, s *image.Socket) error {
 	if s.Family != unix.AF_UNIX || s.Local[2] == 0 {
-		if err := sys.Bind(fd, s.Local); err != nil {
+		err := sys.Bind(fd, s.Local)
+		if err == unix.EADDRINUSE && tcp(s) {
+			err = m.bindOver(fd, s)
+		}
+		if err != nil {
 			return fmt.Errorf("bind %s: %w", addressText(s), err)
 		}
 		return nil
@@ -93,6 +106,32 @@ func (m *maker) bind(fd int, s *image.Socket) error {
 		return fmt.Errorf("bind %s: %w", s.Path, err)
 	}
 	return errors.Join(os.Lchown(path, int(s.UID), int(s.GID)), unix.Chmod(path, s.Mode&0o7777))
+}
+
+// tcpRepairOff ends the repair mode without a probe (TCP_REPAIR_OFF_NO_WP).
+const tcpRepairOff = -1
+
+// bindOver binds to a port at which connections linger that forbid it. A
+// socket in repair mode may (SK_FORCE_REUSE, net/ipv4/tcp.c); it could even
+// sit down beside somebody who listens there, so that is looked at before.
+func (m *maker) bindOver(fd int, s *image.Socket) error {
+	port := binary.BigEndian.Uint16(s.Local[2:])
+	for _, name := range []string{"tcp", "tcp6"} {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", m.r.init.pid, name))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			f := strings.Fields(line) // sl local_address rem_address st
+			if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
+				return unix.EADDRINUSE
+			}
+		}
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
+		return unix.EADDRINUSE
+	}
+	return sys.Bind(fd, s.Local)
 }
 
 func addressText(s *image.Socket) string {

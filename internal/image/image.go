@@ -90,11 +90,12 @@ type Thread struct {
 }
 
 // Restart says how an interrupted call with a time-out goes on: by priming
-// the kernel's restart block with the time that was left.
+// the kernel's restart block with the time that was left, where the result
+// register asks for that, else by being made again.
 type Restart struct {
-	Call  int       `cbor:"call"`
-	Args  [6]uint64 `cbor:"args"`
-	Slept int64     `cbor:"slept"` // ns that had passed
+	Call int       `cbor:"call"`
+	Args [6]uint64 `cbor:"args"`
+	Left int64     `cbor:"left"` // ns of its time-out, -1: it has none
 }
 
 // Action is a signal's disposition (struct kernel_sigaction, 32 bytes).

@@ -13,6 +13,7 @@
 #define SLEEP 900 // ms
 #define EARLY 20
 #define LATE 400
+#define AGAIN (SLEEP + LATE) // of a socket: its time-out may begin again at a restore
 
 static struct timespec rel(long ms) { return (struct timespec){ms / 1000, ms % 1000 * 1000000}; }
 
@@ -25,15 +26,22 @@ static struct timespec in(clockid_t c, long ms) {
 	return t;
 }
 
-// timed makes a call that must take SLEEP ms.
-#define TIMED(call, good) do { \
-		long from_ = now_ms(); \
+static long clock_ms(clockid_t c) {
+	struct timespec t;
+	clock_gettime(c, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+// TIMED makes a call that must take SLEEP ms.
+#define TIMED(call, good) TIMED_BY(CLOCK_MONOTONIC, LATE, call, good)
+#define TIMED_BY(clock, late, call, good) do { \
+		long from_ = clock_ms(clock); \
 		errno = 0; \
 		long r = (call); \
 		(void)r; \
-		long took_ = now_ms() - from_; \
+		long took_ = clock_ms(clock) - from_; \
 		if (!(good)) bad("%s = %ld after %ld ms", #call, r, took_); \
-		if (took_ < SLEEP - EARLY || took_ > SLEEP + LATE) bad("%s took %ld ms, not %d", #call, took_, SLEEP); \
+		if (took_ < SLEEP - EARLY || took_ > SLEEP + (late)) bad("%s took %ld ms, not %d", #call, took_, SLEEP); \
 		say_ok(); \
 	} while (0)
 #define FOREVER for (;;)
@@ -91,7 +99,7 @@ static void epoll_pwait_(void) {
 static void epoll_pwait2_(void) {
 	int e = an_epoll();
 	struct epoll_event v;
-	FOREVER { struct timespec t = rel(SLEEP); TIMED(syscall(SYS_epoll_pwait2, e, &v, 1, &t, 0, 8), r == 0); }
+	FOREVER { struct timespec t = rel(SLEEP); TIMED_BY(CLOCK_MONOTONIC, AGAIN, syscall(SYS_epoll_pwait2, e, &v, 1, &t, 0, 8), r == 0); }
 }
 static void futex_rel(void) {
 	static int word;
@@ -107,7 +115,7 @@ static void futex_abs(void) {
 static void sem_timed(void) {
 	sem_t s;
 	sem_init(&s, 0, 0);
-	FOREVER { struct timespec t = in(CLOCK_REALTIME, SLEEP); TIMED(sem_timedwait(&s, &t), r == -1 && errno == ETIMEDOUT); }
+	FOREVER { struct timespec t = in(CLOCK_REALTIME, SLEEP); TIMED_BY(CLOCK_REALTIME, LATE, sem_timedwait(&s, &t), r == -1 && errno == ETIMEDOUT); }
 }
 static void sem_clock(void) {
 	sem_t s;
@@ -118,7 +126,7 @@ static void cond_timed(void) {
 	pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
 	pthread_cond_t c = PTHREAD_COND_INITIALIZER;
 	pthread_mutex_lock(&m);
-	FOREVER { struct timespec t = in(CLOCK_REALTIME, SLEEP); TIMED(pthread_cond_timedwait(&c, &m, &t), r == ETIMEDOUT); }
+	FOREVER { struct timespec t = in(CLOCK_REALTIME, SLEEP); TIMED_BY(CLOCK_REALTIME, LATE, pthread_cond_timedwait(&c, &m, &t), r == ETIMEDOUT); }
 }
 static void mutex_timed(void) {
 	static pthread_mutex_t m;
@@ -127,14 +135,14 @@ static void mutex_timed(void) {
 	pthread_mutexattr_settype(&a, PTHREAD_MUTEX_NORMAL);
 	pthread_mutex_init(&m, &a);
 	pthread_mutex_lock(&m);
-	FOREVER { struct timespec t = in(CLOCK_REALTIME, SLEEP); TIMED(pthread_mutex_timedlock(&m, &t), r == ETIMEDOUT); }
+	FOREVER { struct timespec t = in(CLOCK_REALTIME, SLEEP); TIMED_BY(CLOCK_REALTIME, LATE, pthread_mutex_timedlock(&m, &t), r == ETIMEDOUT); }
 }
 static void sigtimed(void) {
 	sigset_t s;
 	sigemptyset(&s);
 	sigaddset(&s, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &s, 0);
-	FOREVER { struct timespec t = rel(SLEEP); TIMED(sigtimedwait(&s, 0, &t), r == -1 && errno == EAGAIN); }
+	FOREVER { struct timespec t = rel(SLEEP); TIMED_BY(CLOCK_MONOTONIC, AGAIN, sigtimedwait(&s, 0, &t), r == -1 && errno == EAGAIN); }
 }
 
 // A helper lets the others' calls end at their time.
@@ -238,8 +246,8 @@ static void recv_any(int s, int msg) {
 	struct iovec v = {b, 8};
 	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
 	FOREVER {
-		if (msg) TIMED(recvmsg(s, &m, 0), r == -1 && errno == EAGAIN);
-		else TIMED(recv(s, b, 8, 0), r == -1 && errno == EAGAIN);
+		if (msg) TIMED_BY(CLOCK_MONOTONIC, AGAIN, recvmsg(s, &m, 0), r == -1 && errno == EAGAIN);
+		else TIMED_BY(CLOCK_MONOTONIC, AGAIN, recv(s, b, 8, 0), r == -1 && errno == EAGAIN);
 	}
 }
 static int udp(void) {
@@ -266,7 +274,7 @@ static void read_timeo(void) {
 	struct timeval t = {0, SLEEP * 1000};
 	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0);
 	MUST(setsockopt(p[0], SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t) == 0);
-	FOREVER TIMED(read(p[0], &b, 1), r == -1 && errno == EAGAIN);
+	FOREVER TIMED_BY(CLOCK_MONOTONIC, AGAIN, read(p[0], &b, 1), r == -1 && errno == EAGAIN);
 }
 static void read_socket(void) {
 	int p[2];

@@ -1,0 +1,376 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/tracee"
+)
+
+// broken is a call that a freeze broke off. When it goes on by the kernel's
+// restart block the thread sits in restart_syscall(2) from then on, and nothing
+// tells any more which call it was, or how long it still may take.
+type broken struct {
+	call     int
+	args     [6]uint64 // as they were left
+	ip, sp   uint64
+	deadline int64 // CLOCK_MONOTONIC as this process sees it, ns; 0: none
+	told     bool  // the arguments differ from those that the program gave
+}
+
+// callMark stands in the upper half of a descriptor argument, which the kernel
+// does not look at, of a call that was begun again: by it the next freeze
+// knows the call from a later one of the same place.
+const callMark = 0x77616b65 << 32
+
+// interrupted looks at a system call that the freeze broke off.
+//
+// Most calls ask the kernel for a restart and get it at the thaw. Those with a
+// relative time-out keep the rest in a restart block, which a restore must
+// prime again. Others return EINTR although no handler ran (signal(7),
+// "interruption of system calls by stop signals", and whatever has a time-out
+// of its socket): of them a restart is asked for that the kernel makes only
+// where no handler runs (ERESTARTNOHAND), so that the program sees nothing of
+// the freeze and does not miss a signal either.
+//
+// Where the time-out of such a call is no register it begins again, and the
+// first freeze after its end ends it. BUG: sigtimedwait gives no hold for
+// that: it does not time out while its time-out is longer than the interval.
+func (d *dumper) interrupted(t *tracee.Thread, r *abi.Regs, th *image.Thread) error {
+	arch := d.f.tree.arch
+	call := int(int64(r[arch.Call]))
+	switch {
+	case call < 0:
+		return nil
+	case arch.RestartKind(r) == abi.ErestartRestart:
+		return d.blocked(t, r, th)
+	case int64(r[arch.Result]) != -int64(unix.EINTR) || call == arch.NR.Close:
+		return nil
+	}
+	if err := d.limited(t, r, th); err != nil {
+		return err
+	}
+	return t.SetRegs(*r)
+}
+
+// slept is how long a thread had been asleep when it was stopped, ns.
+func (d *dumper) slept(t *tracee.Thread) int64 { return d.f.asleep[t.TID] }
+
+// note makes a note of the call that a thread is in.
+func (d *dumper) note(t *tracee.Thread, r *abi.Regs) (b, old broken, now int64, err error) {
+	arch := d.f.tree.arch
+	b = broken{call: int(r[arch.Call]), ip: r[arch.IP], sp: r[arch.SP]}
+	for i, k := range arch.Args {
+		b.args[i] = r[k]
+	}
+	old = d.f.tree.broken[t.TID]
+	if old.ip != b.ip || old.sp != b.sp || old.args != b.args {
+		old = broken{}
+	}
+	now, err = monotonic()
+	return b, old, now, err
+}
+
+// blocked describes a call with a restart block.
+func (d *dumper) blocked(t *tracee.Thread, r *abi.Regs, th *image.Thread) error {
+	arch := d.f.tree.arch
+	mem := d.f.byPID[t.TGID].space.space.Mem
+	b, old, now, err := d.note(t, r)
+	if err != nil {
+		return err
+	}
+	if b.call != arch.NR.RestartSyscall {
+		old = broken{}
+	} else if b.call = old.call; b.call == 0 {
+		b.call = guessCall(arch, mem, &b)
+	}
+	th.Restart = &image.Restart{Call: b.call, Args: b.args, Left: -1}
+	if timeout, has := timeoutOf(arch, mem, b.call, &b.args); has {
+		left := timeout - d.slept(t)
+		if rest, ok := restOf(arch, mem, b.call, &b.args); ok {
+			left = rest // the kernel has said
+		} else if old.deadline > now {
+			left = old.deadline - now
+		}
+		th.Restart.Left = max(left, 0)
+		b.deadline = now + th.Restart.Left
+	}
+	d.f.tree.broken[t.TID] = b
+	return nil
+}
+
+// limited has a call that returned EINTR made again, or ends it when its time
+// is up.
+func (d *dumper) limited(t *tracee.Thread, r *abi.Regs, th *image.Thread) error {
+	arch := d.f.tree.arch
+	b, old, now, err := d.note(t, r)
+	if err != nil {
+		return err
+	}
+	r[arch.Result] = ^uint64(abi.ErestartNoHand - 1)
+	if old.call == b.call && old.told {
+		b.deadline = old.deadline
+	} else {
+		timeout, has := d.limit(t, &b)
+		if !has {
+			return nil
+		}
+		b.deadline = now + timeout - d.slept(t)
+	}
+	left := max(b.deadline-now, 0)
+	if b.call == arch.NR.EpollWait || b.call == arch.NR.EpollPwait {
+		was := b.args[3]
+		b.args[3] = uint64((left + 999999) / 1e6)
+		b.told = old.told || b.args[3] != was
+		r[arch.Args[3]] = b.args[3]
+	} else {
+		if left == 0 {
+			r[arch.Result], r[arch.Call] = timedOut(&arch.NR, b.call), ^uint64(0)
+			r[arch.Args[0]] &= 1<<32 - 1
+			return nil
+		}
+		if b.told = old.told || b.args[0]>>32 == 0; b.told {
+			b.args[0] = b.args[0]&(1<<32-1) | callMark
+			r[arch.Args[0]] = b.args[0]
+		}
+	}
+	d.f.tree.broken[t.TID] = b
+	th.Restart = &image.Restart{Call: b.call, Args: b.args, Left: left}
+	return nil
+}
+
+// timedOut is what a call returns whose time is up.
+func timedOut(nr *abi.Calls, call int) uint64 {
+	switch call {
+	case nr.EpollPwait2, nr.IoGetevents:
+		return 0
+	case nr.Connect:
+		return ^uint64(unix.EINPROGRESS - 1)
+	}
+	return ^uint64(unix.EAGAIN - 1)
+}
+
+// limit is the time-out of a call that does not go on by itself, ns.
+func (d *dumper) limit(t *tracee.Thread, b *broken) (ns int64, has bool) {
+	nr, p := &d.f.tree.arch.NR, d.f.byPID[t.TGID]
+	mem := p.space.space.Mem
+	at := func(k int) (int64, bool) {
+		if b.args[k] == 0 {
+			return 0, false
+		}
+		return readTimespec(mem, b.args[k])
+	}
+	switch b.call {
+	case nr.EpollWait, nr.EpollPwait:
+		ms := int64(int32(b.args[3]))
+		return ms * 1e6, ms >= 0
+	case nr.EpollPwait2, nr.Semtimedop:
+		return at(3)
+	case nr.Recvmmsg:
+		if ns, has := at(4); has {
+			return ns, true
+		}
+		return socketLimit(p.pid, int(int32(b.args[0])), unix.SO_RCVTIMEO)
+	case nr.Read, nr.Readv, nr.Recvfrom, nr.Recvmsg, nr.Accept, nr.Accept4:
+		return socketLimit(p.pid, int(int32(b.args[0])), unix.SO_RCVTIMEO)
+	case nr.Write, nr.Writev, nr.Sendto, nr.Sendmsg, nr.Connect:
+		return socketLimit(p.pid, int(int32(b.args[0])), unix.SO_SNDTIMEO)
+	}
+	return 0, false
+}
+
+// socketLimit reads the time-out of a socket of another process, ns.
+func socketLimit(pid, fd, option int) (int64, bool) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(pidfd)
+	dup, err := unix.PidfdGetfd(pidfd, fd, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(dup)
+	tv, err := unix.GetsockoptTimeval(dup, unix.SOL_SOCKET, option)
+	if err != nil || tv.Nano() == 0 {
+		return 0, false
+	}
+	return tv.Nano(), true
+}
+
+func monotonic() (int64, error) {
+	var ts unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano(), err
+}
+
+// timeoutOf reads the relative time-out of a call, ns; has is false when it
+// waits for ever or until an absolute time.
+func timeoutOf(arch *abi.Arch, mem *os.File, call int, args *[6]uint64) (ns int64, has bool) {
+	const futexOp, futexWait = 0x7f, 0
+	switch nr := &arch.NR; call {
+	case nr.Poll:
+		ms := int64(int32(args[2]))
+		return ms * 1e6, ms >= 0
+	case nr.Nanosleep:
+		return readTimespec(mem, args[0])
+	case nr.ClockNanosleep:
+		return readTimespec(mem, args[2])
+	case nr.Futex:
+		if args[1]&futexOp == futexWait && args[3] != 0 {
+			return readTimespec(mem, args[3])
+		}
+	}
+	return 0, false
+}
+
+// restOf reads what the kernel says is left of a sleep, where the program
+// asked to be told.
+func restOf(arch *abi.Arch, mem *os.File, call int, args *[6]uint64) (ns int64, ok bool) {
+	switch {
+	case call == arch.NR.Nanosleep && args[1] != 0:
+		return readTimespec(mem, args[1])
+	case call == arch.NR.ClockNanosleep && args[3] != 0:
+		return readTimespec(mem, args[3])
+	}
+	return 0, false
+}
+
+func readTimespec(mem *os.File, at uint64) (int64, bool) {
+	var b [16]byte
+	if _, err := mem.ReadAt(b[:], int64(at)); err != nil {
+		return 0, false
+	}
+	v := pair(b[:])
+	return v[0]*1e9 + v[1], true
+}
+
+// guessCall finds out which call a thread in restart_syscall has begun, when
+// it was broken off by somebody else: from the code before it, which loads the
+// number as a rule, else from the shape of its arguments.
+func guessCall(arch *abi.Arch, mem *os.File, b *broken) int {
+	nr := &arch.NR
+	var code [24]byte
+	if _, err := mem.ReadAt(code[:], int64(b.ip)-int64(len(code))); err == nil {
+		for i := len(code) - arch.InsnLen - 5; i >= 0; i-- {
+			imm := int(binary.LittleEndian.Uint32(code[i+1:]))
+			load := code[i] == 0xb8 || i > 1 && bytes.Equal(code[i-2:i+1], []byte{0x48, 0xc7, 0xc0})
+			if load && slices.Contains([]int{nr.Poll, nr.Nanosleep, nr.ClockNanosleep, nr.Futex}, imm) {
+				return imm
+			}
+		}
+	}
+	const low = 4096 // no address
+	switch {
+	case b.args[0] < low && b.args[2] >= low:
+		return nr.ClockNanosleep
+	case b.args[0] >= low && b.args[0]%4 == 0 && b.args[1]&^0x180 <= 9 && b.args[3] >= low:
+		return nr.Futex
+	case int64(int32(b.args[2])) >= 0 && b.args[2] < 1<<32:
+		return nr.Poll
+	}
+	return nr.Nanosleep
+}
+
+// primeAll starts again the calls that sleep by a restart block, with the time
+// that was left, and breaks them off at once: the kernel then has the block.
+func (r *restorer) primeAll(b *builtProcess) error {
+	for i, t := range b.threads {
+		th := &b.image.Threads[i]
+		if th.Restart == nil || -int64(th.Regs[r.arch.Result]) != abi.ErestartRestart {
+			continue
+		}
+		args, err := r.restartArgs(b, th.Restart)
+		if err != nil {
+			return err
+		}
+		result, err := t.Prime(b.space.Gate, th.Restart.Call, args, time.Now().Add(5*time.Second))
+		if err != nil {
+			return fmt.Errorf("thread %d: go on with an interrupted call: %w", th.TID, err)
+		}
+		if -int64(result) != abi.ErestartRestart {
+			r.primed[t.TID] = result // it ended at once
+		}
+	}
+	return nil
+}
+
+// restartArgs are the arguments of an interrupted call with what was left of
+// its relative time-out.
+func (r *restorer) restartArgs(b *builtProcess, s *image.Restart) ([6]uint64, error) {
+	nr, args := &r.arch.NR, s.Args
+	if s.Left < 0 {
+		return args, nil
+	}
+	now, err := r.sinceImage()
+	if err != nil {
+		return args, err
+	}
+	left := max(s.Left-now, 0)
+	at := 0
+	switch s.Call {
+	case nr.Poll:
+		args[2] = uint64((left + 999999) / 1e6)
+		return args, nil
+	case nr.ClockNanosleep:
+		at = 2
+	case nr.Futex:
+		at = 3
+	}
+	var ts [16]byte
+	binary.LittleEndian.PutUint64(ts[:], uint64(left/1e9))
+	binary.LittleEndian.PutUint64(ts[8:], uint64(left%1e9))
+	args[at] = uint64(r.shop.base) + shopPad + shopTimespec
+	_, err = b.space.Mem.WriteAt(ts[:], int64(args[at]))
+	return args, err
+}
+
+// shopTimespec is where the time-out of a primed call stands, from shopPad on.
+const shopTimespec = 0xf00
+
+// sinceImage is how much time has passed on the tree's own monotonic clock
+// since the image was taken, ns.
+func (r *restorer) sinceImage() (int64, error) {
+	now, err := monotonic()
+	if err != nil {
+		return 0, err
+	}
+	theirs, err := readOffsets(r.init.pid)
+	if err != nil {
+		return 0, err
+	}
+	ours, err := readOffsets(os.Getpid())
+	return max(now+theirs[0]-ours[0]-r.tree.Clock.Monotonic, 0), err
+}
+
+// breaks is what a restored tree remembers of its interrupted calls.
+func (r *restorer) breaks() map[int]broken {
+	out := map[int]broken{}
+	now, err := monotonic()
+	passed, err2 := r.sinceImage()
+	if err != nil || err2 != nil {
+		return out
+	}
+	for _, b := range r.order {
+		for i, t := range b.threads {
+			th := &b.image.Threads[i]
+			if th.Restart == nil {
+				continue
+			}
+			n := broken{call: th.Restart.Call, args: th.Restart.Args, ip: th.Regs[r.arch.IP], sp: th.Regs[r.arch.SP], told: true}
+			if th.Restart.Left >= 0 {
+				n.deadline = now - passed + th.Restart.Left
+			}
+			out[t.TID] = n
+		}
+	}
+	return out
+}
