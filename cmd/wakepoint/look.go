@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,7 +65,7 @@ func (a *app) statusCommand() *cobra.Command {
 // statusFields is a status for a person.
 func statusFields(s api.Status) [][2]string {
 	fields := [][2]string{
-		{"name", s.Name}, {"state", string(s.State)}, {"command", strings.Join(s.Command, " ")}, {"directory", s.Dir},
+		{"name", s.Name}, {"state", string(s.State)}, {"command", commandText(s.Command)}, {"directory", s.Dir},
 		{"pid", numberText(s.PID)}, {"keeper", numberText(s.KeeperPID)}, {"generation", dash(s.Generation)},
 		{"created", timeText(s.CreatedAt)},
 	}
@@ -101,6 +102,23 @@ func statusFields(s api.Status) [][2]string {
 	}
 	add("output", "%s", s.Output)
 	return fields
+}
+
+// commandText is a command on one line, its words quoted where they need it.
+func commandText(argv []string) string {
+	var words []string
+	for _, arg := range argv {
+		plain := arg != "" && strings.Trim(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+") == ""
+		if !plain {
+			quoted := strconv.Quote(arg)
+			if !strings.ContainsAny(arg, `'"`) {
+				quoted = "'" + quoted[1:len(quoted)-1] + "'"
+			}
+			arg = quoted
+		}
+		words = append(words, arg)
+	}
+	return strings.Join(words, " ")
 }
 
 // policyText is a policy in the words of the flags.

@@ -169,10 +169,16 @@ func (a *app) named(name string, err error, names func() []string) error {
 			e = api.Errorf(e.Code, hint, "%w", err)
 		}
 	}
-	if strings.Contains(e.Message, name) {
+	if hasWord(e.Message, name) {
 		return e
 	}
 	return about(name, e)
+}
+
+// hasWord says whether a text names a workload; being part of a path or of a
+// longer word does not count.
+func hasWord(text, name string) bool {
+	return slices.Contains(strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n:;,\"'`()@", r) }), name)
 }
 
 func quoteList(words []string) string {

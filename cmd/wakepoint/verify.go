@@ -112,9 +112,16 @@ func (a *app) printVerified(rows []verifyRow) error {
 		return err
 	}
 	if damaged > 0 {
-		return api.Errorf(api.CodeIntegrity, "generations that are not named are whole", "%d places are damaged", damaged)
+		return api.Errorf(api.CodeIntegrity, "generations that are not named are whole", "%s", damageText(damaged))
 	}
 	return nil
+}
+
+func damageText(places int) string {
+	if places == 1 {
+		return "1 place is damaged"
+	}
+	return fmt.Sprintf("%d places are damaged", places)
 }
 
 func (a *app) printDamage(rows []verifyRow) error {

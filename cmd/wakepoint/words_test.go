@@ -79,6 +79,23 @@ func TestNamed(t *testing.T) {
 	}
 }
 
+func TestHasWord(t *testing.T) {
+	for text, want := range map[string]bool{
+		`no workload "r"`: true, "r does not run": true, "r: gone": true, "restore": false, "open /s/r/log: x": false, "r-2 is": false, "a@r": true,
+	} {
+		if hasWord(text, "r") != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+	}
+}
+
+func TestCommandText(t *testing.T) {
+	got := commandText([]string{"sh", "-c", "echo 1\necho 2", "", "it's", "--x=/a_b.c:d,e@f%g+h"})
+	if want := `sh -c 'echo 1\necho 2' '' "it's" --x=/a_b.c:d,e@f%g+h`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestSomeFailed(t *testing.T) {
 	err := func(code api.Code) error { return api.Errorf(code, "", "x") }
 	null, e := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
