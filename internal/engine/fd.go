@@ -152,12 +152,51 @@ func (d *dumper) anonymous(c *descriptor, table, index int, desc *image.Descript
 	return c.refuse(name, "")
 }
 
-// owner reads who gets SIGIO.
+// Types of struct f_owner_ex (fcntl(2)).
+const (
+	ownerTID   = 0
+	ownerPID   = 1
+	ownerGroup = 2
+)
+
+// owner reads who gets SIGIO (F_GETOWN_EX), and by which signal.
 func (d *dumper) owner(c *descriptor, desc *image.Description) error {
 	if desc.Flags&unix.O_ASYNC == 0 {
 		return nil
 	}
-	return c.refuse("a descriptor with O_ASYNC,", "signal-driven I/O cannot be saved yet")
+	fd, err := c.ours()
+	if err != nil {
+		return err
+	}
+	o := &desc.Owner
+	if o.Type, o.PID, err = sys.GetOwner(fd); err != nil {
+		return fmt.Errorf("owner of fd %d: %w", c.fd, err)
+	}
+	if o.Sig, err = unix.FcntlInt(uintptr(fd), unix.F_GETSIG, 0); err != nil {
+		return fmt.Errorf("signal of fd %d: %w", c.fd, err)
+	}
+	if o.PID == 0 {
+		return nil
+	}
+	for _, p := range d.f.processes {
+		switch {
+		case o.Type == ownerPID && p.pid == o.PID:
+			o.PID = p.ns
+			return nil
+		case o.Type == ownerGroup && p.stat.PGRP == o.PID && !p.zombie:
+			o.PID = last(p.status.NSpgid, 0)
+			return nil
+		case o.Type == ownerTID:
+			for _, t := range p.threads {
+				if t.TID == o.PID {
+					o.PID = t.NSTID
+					return nil
+				}
+			}
+		}
+	}
+	o.PID = 0 // its owner has ended
+	return nil
 }
 
 // fileFD describes what has an inode of a file system.

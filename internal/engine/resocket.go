@@ -17,7 +17,7 @@ import (
 func (m *maker) socket(i int, d *image.Description) (int, error) {
 	s := d.Socket
 	switch {
-	case s.Family == unix.AF_UNIX && (s.PeerID != 0 || s.Reset) && s.Type != unix.SOCK_DGRAM:
+	case s.Family == unix.AF_UNIX && (s.PeerID != 0 || s.Reset) && s.Type != unix.SOCK_DGRAM, m.paired(s):
 		return m.unixPair(i, s)
 	case s.Reset:
 		m.r.resets++
@@ -68,7 +68,7 @@ func (m *maker) setUp(fd int, s *image.Socket) error {
 	if s.Listening {
 		return nil
 	}
-	if s.Type == unix.SOCK_DGRAM && s.Peer != nil {
+	if s.Type == unix.SOCK_DGRAM && s.Peer != nil && s.PeerID == 0 {
 		// A datagram socket may go on without its peer: sending tells.
 		if err := sys.Connect(fd, s.Peer); err != nil && s.Family != unix.AF_UNIX {
 			return fmt.Errorf("connect: %w", err)
@@ -273,15 +273,22 @@ func (m *maker) sendInFlight() error {
 			byCookie[s.Cookie] = i
 		}
 	}
+	if err := m.connectDatagrams(byCookie); err != nil {
+		return err
+	}
 	for i := range m.r.tree.Descriptions {
 		s := m.r.tree.Descriptions[i].Socket
-		if s == nil || s.Family != unix.AF_UNIX || s.Type == unix.SOCK_DGRAM && s.PeerID == 0 {
+		if s == nil || s.Family != unix.AF_UNIX || s.Reset || len(s.Queue) == 0 {
 			continue
 		}
-		if k, ok := byCookie[s.PeerID]; ok && s.PeerID != 0 && len(s.Queue) > 0 {
+		if k, ok := byCookie[s.PeerID]; ok && m.r.tree.Descriptions[k].Socket.PeerID == s.Cookie {
 			if err := fillSocket(m.r, int(m.r.files[k].Fd()), s.Queue); err != nil {
 				return fmt.Errorf("queue of a socket: %w", err)
 			}
+			continue
+		}
+		if err := m.fillDatagrams(s); err != nil {
+			return fmt.Errorf("queue of a datagram socket: %w", err)
 		}
 	}
 	for i := range m.r.tree.Descriptions {

@@ -84,9 +84,31 @@ func (r *restorer) planTable(p *image.Process, t *image.Table) *tape.Tape {
 		next = e.FD + 1
 	}
 	closeRange(next, 1<<30)
+	r.planOwners(tp, t)
 	r.planWatches(tp, p.Table)
 	r.planLocks(tp, p, t)
 	return tp
+}
+
+// planOwners says who gets SIGIO: by a process that has the descriptor, since
+// the numbers are those of its namespace.
+func (r *restorer) planOwners(tp *tape.Tape, t *image.Table) {
+	for _, e := range t.Entries {
+		d := &r.tree.Descriptions[e.Description]
+		if d.Flags&unix.O_ASYNC == 0 {
+			continue
+		}
+		if d.Owner.PID != 0 {
+			owner := make([]byte, 8)
+			binary.LittleEndian.PutUint32(owner, uint32(d.Owner.Type))
+			binary.LittleEndian.PutUint32(owner[4:], uint32(d.Owner.PID))
+			tp.Try("fcntl", r.arch.NR.Fcntl, tape.N(e.FD), tape.N(unix.F_SETOWN_EX), tape.At(tp.Bytes(owner), 0))
+		}
+		if d.Owner.Sig != 0 {
+			tp.Add("fcntl", r.arch.NR.Fcntl, tape.N(e.FD), tape.N(unix.F_SETSIG), tape.N(d.Owner.Sig))
+		}
+		tp.Add("fcntl", r.arch.NR.Fcntl, tape.N(e.FD), tape.N(unix.F_SETFL), tape.N(d.Flags))
+	}
 }
 
 // planWatches adds the registrations of the epolls that belong to a table.

@@ -137,6 +137,11 @@ func (r *restorer) planTimers(tp *tape.Tape, p *image.Process) {
 	nr := &r.arch.NR
 	for which, t := range p.Itimers {
 		if t != (image.Interval{}) {
+			if t.Value == [2]int64{} {
+				// Its signal is pending: the kernel starts it again when that is
+				// delivered, which it can do only for a timer that runs.
+				t.Value = t.Every
+			}
 			d := tp.Words(uint64(t.Every[0]), uint64(t.Every[1]), uint64(t.Value[0]), uint64(t.Value[1]))
 			tp.Add("setitimer", nr.Setitimer, tape.N(which), tape.At(d, 0), tape.N(0))
 		}
@@ -215,20 +220,34 @@ func (r *restorer) endZombies() error {
 		if !b.image.Zombie {
 			continue
 		}
-		t := b.leader()
-		if sig := b.image.ExitCode & 0x7f; sig != 0 {
-			_ = unix.Kill(b.pid, unix.Signal(sig))
-			if err := t.End(r.arch.NR.ExitGroup, 0, sig, b.space.Gate); err != nil {
-				return err
-			}
-		} else if err := t.End(r.arch.NR.ExitGroup, b.image.ExitCode>>8, 0, b.space.Gate); err != nil {
-			return err
+		if err := r.endZombie(b); err != nil {
+			return fmt.Errorf("process %d: %w", b.ns, err)
 		}
 		_ = b.space.Mem.Close()
 		b.space.Mem = nil
 		b.threads = nil
 	}
 	return nil
+}
+
+// endZombie has a process end as it did. BUG: that it dumped core (bit 7 of its
+// status) is not told again, since it must not do so again.
+func (r *restorer) endZombie(b *builtProcess) error {
+	t, sig := b.leader(), b.image.ExitCode&0x7f
+	if sig == 0 {
+		return t.End(r.arch.NR.ExitGroup, b.image.ExitCode>>8, 0, b.space.Gate)
+	}
+	var tp tape.Tape
+	tp.Add("prctl", r.arch.NR.Prctl, tape.N(unix.PR_SET_DUMPABLE), tape.N(0))
+	if _, err := t.Play(&b.space, &tp); err != nil {
+		return err
+	}
+	_ = unix.Kill(b.pid, unix.Signal(sig))
+	if sig == int(unix.SIGKILL) {
+		t.Reap()
+		return nil
+	}
+	return t.End(r.arch.NR.ExitGroup, 0, sig, b.space.Gate)
 }
 
 // setThreads sets what is the thread's: last of all who it is, since that may

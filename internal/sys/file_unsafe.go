@@ -84,3 +84,14 @@ func SetIoprio(tid, prio int) error {
 	}
 	return nil
 }
+
+// GetOwner reads who gets the signals of a descriptor (F_GETOWN_EX, fcntl(2)):
+// the type is one of F_OWNER_TID, F_OWNER_PID and F_OWNER_PGRP.
+func GetOwner(fd int) (typ, id int, err error) {
+	var o [2]int32 // struct f_owner_ex
+	_, _, e := unix.Syscall(unix.SYS_FCNTL, uintptr(fd), unix.F_GETOWN_EX, uintptr(unsafe.Pointer(&o)))
+	if e != 0 {
+		return 0, 0, e
+	}
+	return int(o[0]), int(o[1]), nil
+}
