@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test bench house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -28,6 +28,10 @@ demo: build ## the whole story in half a minute, on this machine (as root)
 test: go ## set up what the tests need and run them all (as root: nothing skips)
 	@scripts/setup-tests.sh
 	@scripts/test.sh
+
+BENCH = .
+bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes; see doc/bench.md)
+	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/keeper
 
 house: go ## check the rules of the house alone (a second)
 	go test -count=1 .
