@@ -165,7 +165,7 @@ func (r *restorer) child(b *builtProcess, exitSignal, number int, p *image.Proce
 		if err != nil {
 			return nil, err
 		}
-		c.sid = b.sid
+		c.sid, c.parent = b.sid, b
 		return c, r.useShop(c)
 	}
 	return nil, fmt.Errorf("the child %d of %d is not there: %w", number, b.pid, os.ErrProcessDone)
@@ -242,34 +242,28 @@ func (c *creator) born(parent *builtProcess, p *image.Process) (*builtProcess, e
 	if p.SID == p.PID || p.SID == 0 || p.SID == parent.sid {
 		return r.child(parent, p.ExitSignal, p.PID, p)
 	}
-	if parent != r.stub {
-		return nil, fmt.Errorf("process %d is in session %d, its parent in %d", p.PID, p.SID, parent.sid)
-	}
 	// An orphan of another session: a passing parent in that session has it,
-	// and leaves it to the init by ending.
+	// and leaves it to the init, or to the subreaper above it, by ending.
 	leader := r.built[p.SID]
-	ghost := leader == nil
 	var err error
-	if ghost {
-		if leader, err = r.child(r.stub, 0, p.SID, nil); err != nil {
+	if leader == nil {
+		// A dead leader: the other members of its session are born from it
+		// too; it ends when the groups are set up.
+		if leader, err = r.child(parent, 0, p.SID, nil); err != nil {
 			return nil, err
 		}
 		if err := r.setsid(leader); err != nil {
 			return nil, err
 		}
-		b, err := r.child(leader, p.ExitSignal, p.PID, p)
-		if err != nil {
-			return nil, err
-		}
-		// The other members of the dead leader's session are born from it too;
-		// it ends when the groups are set up.
-		leader.reaper = r.stub
+		leader.reaper = parent
 		r.ghosts = append(r.ghosts, leader)
 		r.built[p.SID] = leader
-		return b, nil
 	}
-	if leader.image == nil { // a ghost: its children become the init's when it ends
+	if leader.reaper == parent { // a ghost: its children become its parent's when it ends
 		return r.child(leader, p.ExitSignal, p.PID, p)
+	}
+	if !leader.below(parent) {
+		return nil, fmt.Errorf("process %d is in session %d, but its parent is no ancestor of that session's leader", p.PID, p.SID)
 	}
 	passing, err := r.child(leader, 0, 0, nil)
 	if err != nil {
@@ -279,7 +273,16 @@ func (c *creator) born(parent *builtProcess, p *image.Process) (*builtProcess, e
 	if err != nil {
 		return nil, err
 	}
-	return b, r.end(leader, passing)
+	b.parent = parent
+	return b, r.end(leader, passing, parent)
+}
+
+// below says whether b descends from a process.
+func (b *builtProcess) below(from *builtProcess) bool {
+	for b != nil && b != from {
+		b = b.parent
+	}
+	return b != nil
 }
 
 // session makes b the leader of a session if it was one.
@@ -300,16 +303,31 @@ func (r *restorer) setsid(b *builtProcess) error {
 	return nil
 }
 
-// end ends a helper process and has its parent reap it, unless that is the init.
-func (r *restorer) end(parent, b *builtProcess) error {
+// end ends a helper process and has its parent reap it. Its children go to
+// heir, which is above it: the init, or else a subreaper for the time being.
+func (r *restorer) end(parent, b, heir *builtProcess) error {
+	inherit := func(on int) error {
+		if heir == r.stub {
+			return nil
+		}
+		var tp tape.Tape
+		tp.Add("prctl", r.arch.NR.Prctl, tape.N(unix.PR_SET_CHILD_SUBREAPER), tape.N(on))
+		_, err := heir.leader().Play(&heir.space, &tp)
+		return err
+	}
+	if err := inherit(1); err != nil {
+		return err
+	}
 	_ = unix.Kill(b.pid, unix.SIGKILL)
 	b.leader().Reap()
 	_ = b.space.Mem.Close()
 	b.space.Mem = nil
 	var tp tape.Tape
 	tp.Try("wait4", r.arch.NR.Wait4, tape.N(b.ns), tape.N(0), tape.N(unix.WALL|unix.WNOHANG), tape.N(0))
-	_, err := parent.leader().Play(&parent.space, &tp)
-	return err
+	if _, err := parent.leader().Play(&parent.space, &tp); err != nil {
+		return err
+	}
+	return inherit(0)
 }
 
 // setGroups puts every process into its process group, leaders first. A group
@@ -333,7 +351,7 @@ func (r *restorer) setGroups() error {
 	}
 	for _, g := range r.ghosts {
 		delete(r.built, g.ns)
-		if err := r.end(g.reaper, g); err != nil {
+		if err := r.end(g.reaper, g, g.reaper); err != nil {
 			return err
 		}
 	}

@@ -273,6 +273,7 @@ func (m *maker) sendInFlight() error {
 			byCookie[s.Cookie] = i
 		}
 	}
+	m.fillUDP()
 	if err := m.connectDatagrams(byCookie); err != nil {
 		return err
 	}

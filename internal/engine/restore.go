@@ -65,6 +65,7 @@ type builtProcess struct {
 	sid     int // its session now, in its own numbers
 	threads []*tracee.Thread
 	space   tracee.Space
+	parent  *builtProcess
 	reaper  *builtProcess // of a helper
 }
 

@@ -242,6 +242,9 @@ func (r *restorer) endZombie(b *builtProcess) error {
 	if _, err := t.Play(&b.space, &tp); err != nil {
 		return err
 	}
+	if err := t.SetMask(0); err != nil { // it was born on a tape, with everything blocked
+		return err
+	}
 	_ = unix.Kill(b.pid, unix.Signal(sig))
 	if sig == int(unix.SIGKILL) {
 		t.Reap()

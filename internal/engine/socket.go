@@ -132,13 +132,16 @@ func readOptions(fd int, s *image.Socket) error {
 	return nil
 }
 
-// inetSocket describes TCP, MPTCP and UDP. What waits in a UDP queue is not
-// kept: a datagram may be lost. Established TCP comes back reset.
+// inetSocket describes TCP, MPTCP and UDP. Of what waits in a UDP queue only
+// that comes back which was sent within the tree. Established TCP comes back
+// reset.
 func (d *dumper) inetSocket(c *descriptor, fd int, s *image.Socket) error {
 	s.Bound = len(s.Local) >= 4 && binary.BigEndian.Uint16(s.Local[2:]) != 0
 	switch s.Type {
 	case unix.SOCK_DGRAM:
-		return nil
+		var err error
+		s.Queue, err = d.peekQueue(c, fd, s)
+		return err
 	case unix.SOCK_STREAM:
 	default:
 		return c.refuse(fmt.Sprintf("a socket of type %d at", s.Type), "raw sockets cannot be saved yet")

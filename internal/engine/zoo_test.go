@@ -80,7 +80,7 @@ func build(t *testing.T, source string) string {
 		t.Skip("gcc is not installed")
 	}
 	out := filepath.Join(t.TempDir(), source)
-	cmd := exec.Command(gcc, "-O1", "-g", "-Wall", "-Wno-unused-result", "-pthread", "-o", out, "testdata/zoo/"+source+".c", "-lrt")
+	cmd := exec.Command(gcc, "-O1", "-g", "-Wall", "-Wno-unused-result", "-Wno-return-type", "-pthread", "-o", out, "testdata/zoo/"+source+".c", "-lrt")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("gcc %s: %v\n%s", source, err, b)
 	}

@@ -54,3 +54,13 @@ func PeekMessage(fd int, buf, oob []byte) (n, oobn, flags int, from []byte, err 
 	}
 	return int(r), int(h.Controllen), int(h.Flags), name[:h.Namelen], nil
 }
+
+// SendTo sends one datagram to a raw address.
+func SendTo(fd int, data, addr []byte) error {
+	_, _, e := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(data))), uintptr(len(data)),
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(unsafe.SliceData(addr))), uintptr(len(addr)))
+	if e != 0 {
+		return e
+	}
+	return nil
+}
