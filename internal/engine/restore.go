@@ -267,13 +267,9 @@ func (re *Restored) Run() (*Tree, error) {
 	return t, err
 }
 
-// release detaches every thread of a process, and stops it again if it was
-// stopped when it was saved.
+// release detaches every thread of a process.
 func (b *builtProcess) release() error {
 	var errs error
-	if b.image != nil && b.image.StopSignal != 0 {
-		_ = unix.Kill(b.pid, unix.Signal(unix.SIGSTOP))
-	}
 	for i := len(b.threads) - 1; i >= 0; i-- {
 		errs = errors.Join(errs, b.threads[i].Detach())
 	}

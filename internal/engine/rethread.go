@@ -90,7 +90,7 @@ func (r *restorer) setProcesses() error {
 			return fmt.Errorf("process %d: %w", b.ns, err)
 		}
 	}
-	return nil
+	return r.stopProcesses()
 }
 
 // planProcess is the tape of setProcesses.

@@ -46,6 +46,7 @@ type Process struct {
 	ExitCode   int    `cbor:"exit_code,omitempty"` // of a zombie, as wait(2) encodes it
 	Name       string `cbor:"name"`
 	StopSignal int    `cbor:"stop_signal,omitempty"` // in a group-stop by this signal
+	StopHeard  bool   `cbor:"stop_heard,omitempty"`  // its parent has waited for that
 	Space      int    `cbor:"space"`
 	Table      int    `cbor:"table"`
 
