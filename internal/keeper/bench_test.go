@@ -176,9 +176,13 @@ func (r *bench) hold(t *engine.Tree) {
 	r.k.tree, r.k.inherit = stagedTree{realTree{t}, r.stage}, false
 }
 
-// end kills the tree.
+// end kills the tree, if there is one.
 func (r *bench) end() {
 	r.b.Helper()
+	if r.k.tree == nil {
+		return
+	}
+	defer func() { r.k.tree = nil }()
 	if err := r.k.tree.Kill(context.Background()); err != nil {
 		r.b.Error(err)
 	}
