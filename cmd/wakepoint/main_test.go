@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 //	cut NAME             kills everything of a workload, keeper and guard too
 //	waitfor NAME STATE   waits for a workload's state
 //	grows NAME FILE      waits until it has printed more than FILE holds
+//	soonhas FILE N       waits until FILE holds a number of at least N
 //	steady FILE          the numbers in FILE count up, but for restores
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -59,7 +60,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
 			"background": scriptBackground, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
-			"waitfor": scriptWaitFor, "grows": scriptGrows, "steady": scriptSteady,
+			"waitfor": scriptWaitFor, "grows": scriptGrows, "soonhas": scriptSoonHas, "steady": scriptSteady,
 		},
 	})
 }

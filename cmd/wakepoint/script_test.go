@@ -81,6 +81,17 @@ func scriptGrows(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// scriptSoonHas waits until a file holds a number that is large enough.
+func scriptSoonHas(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	soon(ts, func() bool {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		n, bad := strconv.Atoi(strings.TrimSpace(string(text)))
+		return err == nil && bad == nil && n >= want
+	})
+}
+
 func soon(ts *testscript.TestScript, done func() bool) {
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
