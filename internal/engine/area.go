@@ -55,7 +55,7 @@ func (s *frozenSpace) privateAreas() []privateArea {
 			continue
 		}
 		out = append(out, privateArea{
-			Area:     memory.Area{Range: memory.Range{Start: m.Start, End: m.End}, Track: m.Prot != 0},
+			Area:     memory.Area{Range: memory.Range{Start: m.Start, End: m.End}, Track: m.Prot != 0, File: m.Inode != 0},
 			Readable: m.Prot&procfs.ProtRead != 0,
 			blank:    m.Flags.Has("dp") || m.Flags.Has("wf"),
 		})

@@ -70,13 +70,13 @@ func NewIncremental(t *tracee.Thread, s *tracee.Space) (*Incremental, error) {
 
 // Look implements Strategy.
 func (m *Incremental) Look(a Area) (Found, error) {
-	present, err := m.full.present(a.Range)
+	present, err := m.full.present(a)
 	if err != nil {
 		return Found{}, fmt.Errorf("scan %#x: %w", a.Start, err)
 	}
 	written := []Range{a.Range}
 	if a.Track {
-		if written, err = m.written(a.Range); err != nil {
+		if written, err = m.written(a); err != nil {
 			return Found{}, fmt.Errorf("scan %#x for writes: %w", a.Start, err)
 		}
 	}
@@ -88,11 +88,15 @@ func (m *Incremental) Look(a Area) (Found, error) {
 	return Found{Present: present, Fresh: fresh}, nil
 }
 
-// written returns and clears what was written in r.
-func (m *Incremental) written(r Range) ([]Range, error) {
-	a := own
-	a.All |= sys.PageWritten
-	a.Protect = true
+// written returns and clears what was written in an area. What it returns may
+// hold pages that are not there.
+func (m *Incremental) written(area Area) ([]Range, error) {
+	r, a := area.Range, changed
+	if area.File {
+		a = ownOverFile
+		a.All |= sys.PageWritten
+		a.Protect = true
+	}
 	w, err := scan(m.full.pagemap, a, r, m.full.regions)
 	if !errors.Is(err, unix.EPERM) {
 		return w, err

@@ -24,6 +24,7 @@ func (r Range) Len() uint64 { return r.End - r.Start }
 type Area struct {
 	Range
 	Track bool // it may be registered for write tracking
+	File  bool // a file lies under it: pages that are the file's are not its own
 }
 
 // Found is what a look at an area found.

@@ -10,6 +10,7 @@ package tracee
 import (
 	"errors"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,7 @@ var errWrongThread = errors.New("ptrace from a thread that is not the tracer's")
 // Tracer owns the OS thread from which a tree is traced.
 type Tracer struct {
 	work chan func()
+	once sync.Once
 	tid  int
 	// Before, when not nil, is called before every ptrace call, with its name.
 	// Tests use it to die at the n-th one.
@@ -59,7 +61,7 @@ func (t *Tracer) Do(f func() error) error {
 
 // Close ends the tracer's thread; threads that are still attached run on (or
 // die, where that was asked for with ExitKill).
-func (t *Tracer) Close() { close(t.work) }
+func (t *Tracer) Close() { t.once.Do(func() { close(t.work) }) }
 
 func (t *Tracer) before(call string) error {
 	if unix.Gettid() != t.tid {
