@@ -39,7 +39,8 @@ type SectionSink interface {
 	Close() error
 }
 
-// Source gives back one generation. Everything it returns was checked
+// Source gives back one generation. Several sections may be read at once, each
+// by one goroutine. Everything it returns was checked
 // against its checksum.
 type Source interface {
 	// Blob returns a named value; os.ErrNotExist when there is none.

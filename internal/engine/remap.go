@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -298,20 +299,19 @@ func (r *restorer) fetch(b *builtProcess, files []*os.File) ([]int, error) {
 	return out, nil
 }
 
+// slice is a part of an area that one goroutine fills, bytes at most.
+const slice = 4 << 20
+
 // fillMemory writes the private pages. Droppable and wipe-on-fork areas stay
-// zero. /proc/PID/mem also reaches what the program itself cannot write.
+// zero. /proc/PID/mem also reaches what the program itself cannot write, and
+// may be used from any thread: several check and copy side by side.
 func (r *restorer) fillMemory() error {
 	for _, b := range r.order {
 		if b.image.Zombie {
 			continue
 		}
 		s := &r.tree.Spaces[b.image.Space]
-		sec, err := r.source.Section(s.Section)
-		if err != nil {
-			return fmt.Errorf("memory of process %d: %w", b.ns, err)
-		}
-		err = r.fillSpace(b, s, sec)
-		if err := errors.Join(err, sec.Close()); err != nil {
+		if err := r.fillSpace(b, s); err != nil {
 			return fmt.Errorf("memory of process %d: %w", b.ns, err)
 		}
 		if err := r.patchVdso(b, s); err != nil {
@@ -321,21 +321,54 @@ func (r *restorer) fillMemory() error {
 	return nil
 }
 
-func (r *restorer) fillSpace(b *builtProcess, s *image.Space, sec SectionSource) error {
+func (r *restorer) fillSpace(b *builtProcess, s *image.Space) error {
+	parts := make(chan [2]int64, 64)
+	done := make(chan error)
+	workers := min(runtime.GOMAXPROCS(0), 4)
+	for range workers {
+		go func() { done <- r.fillParts(b, s.Section, parts) }()
+	}
 	for i := range s.Areas {
 		a := &s.Areas[i]
 		if a.Kind != image.Anonymous && a.Kind != image.PrivateFile || a.Blank {
 			continue
 		}
-		err := sec.Each(int64(a.Start), int64(a.End), func(off int64, p []byte) error {
+		for at := int64(a.Start); at < int64(a.End); {
+			end := min((at+slice)&^(slice-1), int64(a.End))
+			if end-at == slice && int64(a.End)-end > 1<<32 {
+				end = min(at+1<<32, int64(a.End)) // a huge reservation is mostly holes
+			}
+			parts <- [2]int64{at, end}
+			at = end
+		}
+	}
+	close(parts)
+	var errs error
+	for range workers {
+		errs = errors.Join(errs, <-done)
+	}
+	return errs
+}
+
+// fillParts fills parts of a space from its section until there are no more.
+func (r *restorer) fillParts(b *builtProcess, section string, parts <-chan [2]int64) error {
+	sec, err := r.source.Section(section)
+	if err == nil {
+		defer sec.Close()
+	}
+	for p := range parts {
+		if err != nil {
+			continue // the others are waiting for room
+		}
+		err = sec.Each(p[0], p[1], func(off int64, p []byte) error {
 			_, err := b.space.Mem.WriteAt(p, off)
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("at %#x: %w", a.Start, err)
+			err = fmt.Errorf("at %#x: %w", p[0], err)
 		}
 	}
-	return nil
+	return err
 }
 
 // leaveSpaces sets what the kernel believes of the space, locks what was
