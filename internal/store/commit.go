@@ -215,7 +215,7 @@ func (d *Draft) release() {
 	}
 	d.w.mu.Lock()
 	d.w.draft = nil
-	d.w.expect = min(d.feed.used+1, expectMax)
+	d.w.expect = min(max(d.feed.used+1, d.w.expect*3/4), expectMax)
 	d.w.mu.Unlock()
 	big := d.feed.made*chunkSize > freeAbove
 	d.feed, d.out, d.src, d.sections, d.blobs = &feed{err: errEnded}, nil, nil, nil, nil
