@@ -29,14 +29,16 @@ func tempName(path string) string {
 // followed. When it returns nil everything is on the disk; when it returns an
 // error some files may be put back and others not: repeat it.
 //
-// The order: directories; contents under temporary names; the disks flushed;
+// The order: everything is read once, so that a damaged generation touches
+// nothing; directories; contents under temporary names; the disks flushed;
 // renames, links and deletions; modes and times of directories; the disks
-// flushed. A cut in between leaves whole files, old or new.
+// flushed. After a cut in between the files may be of either time, or, where
+// they are written in place, in pieces: the restore is then made again.
 func PutBack(x *Index, r Reader) error {
 	p := &put{x: x, r: r, disks: map[uint64]string{}, same: bootID() == x.BootID}
 	defer p.close()
 	defer p.discard()
-	for _, step := range []func() error{p.directories, p.files, p.flush, p.name, p.prune, p.finish, p.flush} {
+	for _, step := range []func() error{p.read, p.directories, p.files, p.flush, p.name, p.prune, p.finish, p.flush} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -106,6 +108,23 @@ func (p *put) discard() {
 			unix.Unlinkat(dir, t.name, 0)
 		}
 	}
+}
+
+// read checks that all contents that will be wanted can be had.
+func (p *put) read() error {
+	for i := range p.x.Entries {
+		e := &p.x.Entries[i]
+		if e.Kind != Regular || e.Size == 0 {
+			continue
+		}
+		if p.r == nil {
+			return fmt.Errorf("put back %s: its contents are missing", e.Path)
+		}
+		if err := p.r.Each(e.Slot, e.Slot+pageUp(e.Size), func(int64, []byte) error { return nil }); err != nil {
+			return fmt.Errorf("put back %s: %w", e.Path, err)
+		}
+	}
+	return nil
 }
 
 // directories makes those that are missing.

@@ -60,6 +60,42 @@ func TestServer(t *testing.T) {
 		r, _ := call(api.Request{Op: api.OpWait})
 		waiting <- r
 	}()
+	manyAtOnce(t, call)
+	if _, err := call(api.Request{Op: "dance"}); api.AsError(err).Code != api.CodeUsage {
+		t.Errorf("unknown request: %v", err)
+	}
+	if _, err := call(api.Request{Op: api.OpAttach}); err == nil {
+		t.Error("attached to what has no terminal")
+	}
+	bad := 0.0
+	if _, err := call(api.Request{Op: api.OpSet, Change: &api.PolicyChange{EverySeconds: &bad}}); api.AsError(err).Code != api.CodeUsage {
+		t.Errorf("interval 0: %v", err)
+	}
+	r, err := call(api.Request{Op: api.OpStop})
+	if err != nil || r.Status.State != api.Stopped {
+		t.Errorf("stop: %+v %v", r.Status, err)
+	}
+	// Whoever hears of the end may act at once.
+	l, err := w.Lock()
+	if err != nil {
+		t.Errorf("lock after stop: %v", err)
+	} else {
+		l.Close()
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if r := <-waiting; r.Status == nil || r.Status.State != api.Stopped {
+		t.Errorf("wait: %+v", r.Status)
+	}
+	if _, err := call(api.Request{Op: api.OpStatus}); !errors.Is(err, api.ErrNoKeeper) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// manyAtOnce asks twenty things twice over, all at the same time.
+func manyAtOnce(t *testing.T, call func(api.Request) (api.Reply, error)) {
+	t.Helper()
 	var wg sync.WaitGroup
 	seen := make(chan string, 100)
 	for i := range 20 {
@@ -98,36 +134,6 @@ func TestServer(t *testing.T) {
 	}
 	if len(unique) != 20 {
 		t.Errorf("%d different generations", len(unique))
-	}
-	if _, err := call(api.Request{Op: "dance"}); api.AsError(err).Code != api.CodeUsage {
-		t.Errorf("unknown request: %v", err)
-	}
-	if _, err := call(api.Request{Op: api.OpAttach}); err == nil {
-		t.Error("attached to what has no terminal")
-	}
-	bad := 0.0
-	if _, err := call(api.Request{Op: api.OpSet, Change: &api.PolicyChange{EverySeconds: &bad}}); api.AsError(err).Code != api.CodeUsage {
-		t.Errorf("interval 0: %v", err)
-	}
-	r, err := call(api.Request{Op: api.OpStop})
-	if err != nil || r.Status.State != api.Stopped {
-		t.Errorf("stop: %+v %v", r.Status, err)
-	}
-	// Whoever hears of the end may act at once.
-	l, err := w.Lock()
-	if err != nil {
-		t.Errorf("lock after stop: %v", err)
-	} else {
-		l.Close()
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if r := <-waiting; r.Status == nil || r.Status.State != api.Stopped {
-		t.Errorf("wait: %+v", r.Status)
-	}
-	if _, err := call(api.Request{Op: api.OpStatus}); !errors.Is(err, api.ErrNoKeeper) {
-		t.Errorf("after the end: %v", err)
 	}
 }
 
