@@ -22,6 +22,9 @@ func (t *Tree) prepare() error {
 	if err != nil {
 		return gone(err)
 	}
+	if err := t.foreignMounts(); err != nil {
+		return err
+	}
 	t.naps, t.smaps = map[int]nap{}, map[int][]procfs.MappingUse{}
 	clocks := queueClocks{tree: t, offset: map[int]int64{}}
 	defer clocks.close()

@@ -77,6 +77,9 @@ func (f *Frozen) describe() error {
 	if err := d.resolveUnix(); err != nil {
 		return err
 	}
+	if err := d.shared(); err != nil {
+		return err
+	}
 	d.controlling()
 	return d.clock()
 }

@@ -60,6 +60,9 @@ func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
 	if err := t.suitable(); err != nil {
 		return nil, fmt.Errorf("freeze pid %d: %w", t.handle.Command, err)
 	}
+	if n := t.lingering.Load(); n > 0 {
+		return nil, fmt.Errorf("freeze: %d threads still wait in the kernel since the last try", n)
+	}
 	if err := t.prepare(); err != nil {
 		return nil, err
 	}
@@ -353,7 +356,7 @@ func (f *Frozen) examine() error {
 		}
 	}
 	f.asleep = f.slept()
-	return nil
+	return f.namespaces()
 }
 
 func last(list []int, none int) int {
@@ -376,7 +379,7 @@ func (f *Frozen) Thaw() error {
 		all := f.tidy()
 		// Children first: a parent that goes on finds them as they were.
 		for i := len(f.processes) - 1; i >= 0; i-- {
-			all = errors.Join(all, f.processes[i].detach())
+			all = errors.Join(all, f.processes[i].detach(f.tree))
 		}
 		return all
 	})
@@ -402,17 +405,43 @@ func (f *Frozen) tidy() error {
 	return all
 }
 
-func (p *process) detach() error {
+// letGoTime is how long a thaw waits for a thread that has not stopped.
+const letGoTime = 20 * time.Millisecond
+
+// linger lets a thread go as soon as it stops, which may be much later: it
+// waits in the kernel for something that cannot be interrupted.
+func (t *Tree) linger(th *tracee.Thread) {
+	t.lingering.Add(1)
+	go func() {
+		defer t.lingering.Add(-1)
+		for over := false; !over; time.Sleep(2 * time.Millisecond) {
+			err := t.tracer.Do(func() error {
+				if err := th.Poll(); err != nil {
+					return err
+				}
+				if over = th.Gone || th.Stopped; th.Stopped {
+					return th.Detach()
+				}
+				return nil
+			})
+			over = over || err != nil
+		}
+	}()
+}
+
+func (p *process) detach(tree *Tree) error {
 	var all error
 	for _, t := range p.threads {
 		if t.Gone {
 			continue
 		}
 		if !t.Stopped { // it did not come to its stop: detaching needs one
-			if err := t.WaitStop(time.Now().Add(5 * time.Second)); err != nil {
-				if !errors.Is(err, tracee.ErrGone) {
-					all = errors.Join(all, err)
-				}
+			err := t.WaitStop(time.Now().Add(letGoTime))
+			if errors.Is(err, tracee.ErrGone) {
+				continue
+			}
+			if err != nil {
+				tree.linger(t)
 				continue
 			}
 		}

@@ -135,7 +135,7 @@ func (d *dumper) belongs(link, path string, st *syscall.Stat_t, writable, noAppe
 		o.Append = o.Append && (!writable || !noAppend)
 		return nil
 	}
-	volatile, err := onVolatile(link, st.Dev, d.f.tree.volatile)
+	volatile, err := d.fileSystem(link, path, st.Dev)
 	if err != nil || !writable && !volatile {
 		return err
 	}
@@ -148,18 +148,22 @@ func (d *dumper) belongs(link, path string, st *syscall.Stat_t, writable, noAppe
 	return nil
 }
 
-// onVolatile says whether a file lies on a file system that a boot empties.
-func onVolatile(link string, dev uint64, known map[uint64]bool) (bool, error) {
-	if v, ok := known[dev]; ok {
-		return v, nil
+// fileSystem says whether a file lies on a file system that a boot empties,
+// and refuses those whose files are none.
+func (d *dumper) fileSystem(link, path string, dev uint64) (volatile bool, err error) {
+	kind, ok := d.f.tree.fileSystems[dev]
+	if !ok {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(link, &fs); err != nil {
+			return false, fmt.Errorf("statfs %s: %w", link, err)
+		}
+		kind = int64(fs.Type)
+		d.f.tree.fileSystems[dev] = kind
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(link, &fs); err != nil {
-		return false, fmt.Errorf("statfs %s: %w", link, err)
+	if what, ok := unsavable[kind]; ok {
+		return false, refuse(int(d.f.tree.handle.Command), fmt.Sprintf("%s (%s) cannot be saved", what, path), "")
 	}
-	v := fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC
-	known[dev] = v
-	return v, nil
+	return kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC, nil
 }
 
 // finishFiles makes the list that Files returns, in the order of discovery.

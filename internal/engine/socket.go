@@ -13,9 +13,9 @@ import (
 
 // TCP states (include/net/tcp_states.h).
 const (
-	tcpEstablished = 1
-	tcpClose       = 7
-	tcpListen      = 10
+	tcpSynSent = 2
+	tcpClose   = 7
+	tcpListen  = 10
 )
 
 const ipprotoMPTCP = 262
@@ -96,7 +96,7 @@ func (d *dumper) socket(c *descriptor, desc *image.Description) error {
 	case unix.AF_UNIX:
 		return d.unixSocket(c, fd, desc)
 	case unix.AF_INET, unix.AF_INET6:
-		return d.inetSocket(c, fd, s)
+		return d.inetSocket(c, fd, desc)
 	case unix.AF_NETLINK:
 		if s.Protocol == unix.NETLINK_ROUTE || s.Protocol == unix.NETLINK_GENERIC || s.Protocol == unix.NETLINK_KOBJECT_UEVENT {
 			return nil
@@ -135,7 +135,8 @@ func readOptions(fd int, s *image.Socket) error {
 // inetSocket describes TCP, MPTCP and UDP. Of what waits in a UDP queue only
 // that comes back which was sent within the tree. Established TCP comes back
 // reset.
-func (d *dumper) inetSocket(c *descriptor, fd int, s *image.Socket) error {
+func (d *dumper) inetSocket(c *descriptor, fd int, desc *image.Description) error {
+	s := desc.Socket
 	s.Bound = len(s.Local) >= 4 && binary.BigEndian.Uint16(s.Local[2:]) != 0
 	switch s.Type {
 	case unix.SOCK_DGRAM:
@@ -152,6 +153,8 @@ func (d *dumper) inetSocket(c *descriptor, fd int, s *image.Socket) error {
 	}
 	state := tcpState(fd, s)
 	switch {
+	case state == tcpSynSent && desc.Flags&unix.O_NONBLOCK == 0:
+		// Its connect(2) is made again from the beginning.
 	case s.Connected, state != tcpClose && state != tcpListen:
 		s.Reset = true
 	default:

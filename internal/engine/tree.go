@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,13 +38,14 @@ type Tree struct {
 	naps        map[int]nap
 	broken      map[int]broken // by thread: calls that a freeze broke off
 	copyAll     bool
+	lingering   atomic.Int32                // threads that are let go when they stop
 	smaps       map[int][]procfs.MappingUse // read before the freeze, by PID
 	ipc         ipcTables
 	hostIPC     bool
-	offsets     [2]int64        // what the time namespace adds to ours, ns
-	dumped      map[inode]bool  // objects in the last committed generation
-	dumping     map[inode]bool  // objects in the one under way
-	volatile    map[uint64]bool // devices that a boot empties
+	offsets     [2]int64         // what the time namespace adds to ours, ns
+	dumped      map[inode]bool   // objects in the last committed generation
+	dumping     map[inode]bool   // objects in the one under way
+	fileSystems map[uint64]int64 // their magic numbers, by device
 }
 
 // HandleOf makes the handle of a running process of the host with its descendants.
@@ -101,7 +103,7 @@ func Open(ctx context.Context, h Handle) (*Tree, error) {
 func openTree(h Handle, record *os.File, reaped chan struct{}) (*Tree, error) {
 	t := &Tree{handle: h, arch: abi.Host(runtime.GOARCH), proc: procfs.NewReader("/proc"), initFD: -1, commandFD: -1,
 		done: make(chan struct{}), commandDone: make(chan struct{}), broken: map[int]broken{}, spaces: map[spaceKey]*spaceState{},
-		dumped: map[inode]bool{}, dumping: map[inode]bool{}, volatile: map[uint64]bool{}}
+		dumped: map[inode]bool{}, dumping: map[inode]bool{}, fileSystems: map[uint64]int64{}}
 	stopR, stopW, err := os.Pipe()
 	if err != nil {
 		return nil, err

@@ -84,11 +84,21 @@ func (t *Thread) take(ws unix.WaitStatus) error {
 			t.Group = int(s)
 		}
 	case int(ws)>>16 != 0:
-		return t.cont(0)
+		return t.askAgain(0)
 	default:
-		return t.cont(int(ws.StopSignal()))
+		return t.askAgain(int(ws.StopSignal()))
 	}
 	return nil
+}
+
+// askAgain lets a thread go on from a stop that is not the one that was asked
+// for. Any stop takes back a pending PTRACE_INTERRUPT (kernel/signal.c,
+// ptrace_stop: "any trap clears pending STOP trap"), so it must be repeated.
+func (t *Thread) askAgain(sig int) error {
+	if err := t.cont(sig); err != nil {
+		return err
+	}
+	return t.Interrupt()
 }
 
 func (t *Thread) wait(flags int) (unix.WaitStatus, bool, error) {

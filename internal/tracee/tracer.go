@@ -21,9 +21,12 @@ var ErrGone = errors.New("it has ended")
 // errWrongThread guards the one rule of ptrace.
 var errWrongThread = errors.New("ptrace from a thread that is not the tracer's")
 
+var errClosed = errors.New("the tracer is closed")
+
 // Tracer owns the OS thread from which a tree is traced.
 type Tracer struct {
 	work chan func()
+	quit chan struct{}
 	once sync.Once
 	tid  int
 	// Before, when not nil, is called before every ptrace call, with its name.
@@ -33,7 +36,7 @@ type Tracer struct {
 
 // New starts a tracer. Close must follow.
 func New() *Tracer {
-	t := &Tracer{work: make(chan func())}
+	t := &Tracer{work: make(chan func()), quit: make(chan struct{})}
 	ready := make(chan struct{})
 	go t.loop(ready)
 	<-ready
@@ -47,21 +50,30 @@ func (t *Tracer) loop(ready chan struct{}) {
 	t.tid = unix.Gettid()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // its sleeps are part of the pause
 	close(ready)
-	for f := range t.work {
-		f()
+	for {
+		select {
+		case f := <-t.work:
+			f()
+		case <-t.quit:
+			return
+		}
 	}
 }
 
 // Do runs f on the tracer's thread and returns what it returns.
 func (t *Tracer) Do(f func() error) error {
 	done := make(chan error, 1)
-	t.work <- func() { done <- f() }
-	return <-done
+	select {
+	case t.work <- func() { done <- f() }:
+		return <-done
+	case <-t.quit:
+		return errClosed
+	}
 }
 
 // Close ends the tracer's thread; threads that are still attached run on (or
-// die, where that was asked for with ExitKill).
-func (t *Tracer) Close() { t.once.Do(func() { close(t.work) }) }
+// die, where that was asked for with ExitKill). It may be called again.
+func (t *Tracer) Close() { t.once.Do(func() { close(t.quit) }) }
 
 func (t *Tracer) before(call string) error {
 	if unix.Gettid() != t.tid {

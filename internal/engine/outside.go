@@ -1,0 +1,137 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/image"
+)
+
+// namespaceKinds are the namespaces that a process of a tree must share with
+// the tree's others.
+var namespaceKinds = []string{"user", "pid", "net", "uts", "ipc", "mnt", "time", "cgroup"}
+
+// namespaces refuses processes that have left the namespaces of their tree:
+// the init's, or where there is none those of this process.
+func (f *Frozen) namespaces() error {
+	base := f.tree.handle.Init
+	if base == 0 {
+		base = PID(os.Getpid())
+	}
+	want := map[string]string{}
+	for _, k := range namespaceKinds {
+		want[k], _ = os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", base, k))
+	}
+	for _, p := range f.processes {
+		if p.zombie {
+			continue
+		}
+		for _, k := range namespaceKinds {
+			now, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.pid, k))
+			if err != nil {
+				continue // a kernel without it
+			}
+			if now != want[k] {
+				return refuse(p.pid, fmt.Sprintf("pid %d has a %s namespace of its own, which cannot be saved yet", p.pid, k),
+					"start it without unshare, a sandbox or a container inside")
+			}
+		}
+	}
+	return nil
+}
+
+// foreignMounts looks, before the freeze, for mounts that were made inside the
+// tree's mount namespace: neither the host's nor those that the init made.
+func (t *Tree) foreignMounts() error {
+	if t.handle.Init == 0 {
+		return nil
+	}
+	inside, err := t.proc.Mounts(int(t.handle.Init))
+	if err != nil {
+		return gone(err)
+	}
+	host, err := t.proc.Mounts(os.Getpid())
+	if err != nil {
+		return err
+	}
+	type key struct{ point, fs, root string }
+	known := map[key]int{{"/proc", "proc", "/"}: 1, {"/dev/pts", "devpts", "/"}: 1}
+	for _, m := range host {
+		known[key{m.MountPoint, m.FSType, m.Root}]++
+	}
+	for _, m := range inside {
+		k := key{m.MountPoint, m.FSType, m.Root}
+		if known[k]--; known[k] < 0 {
+			return refuse(int(t.handle.Command), fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", m.FSType, m.MountPoint),
+				"mount it on the host: it then appears inside")
+		}
+	}
+	return nil
+}
+
+// shared refuses pipes and UNIX connections of which an end is held outside
+// the tree. Only a tree that is not a workload of its own can have such: all
+// processes of the host are looked at.
+func (d *dumper) shared() error {
+	if !d.tree.HostPIDs {
+		return nil
+	}
+	ours := map[string]bool{}
+	for i := range d.tree.Descriptions {
+		x := &d.tree.Descriptions[i]
+		switch {
+		case x.Pipe != nil && x.Kind == image.PipeEnd:
+			ours[fmt.Sprintf("pipe:[%d]", x.Pipe.ID)] = true
+		case x.Socket != nil:
+			ours[fmt.Sprintf("socket:[%d]", x.Socket.Cookie)] = true
+			if x.Socket.Family == unix.AF_UNIX && x.Socket.Reset && d.unix.peer[x.Socket.Cookie] != 0 {
+				return refuse(int(d.f.tree.handle.Command), "a connected UNIX socket whose other end lies outside the tree cannot be saved", "dump the other end's process as well, or close the connection")
+			}
+		}
+	}
+	if len(ours) == 0 {
+		return nil
+	}
+	pids, err := d.proc.Processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if d.f.byPID[pid] != nil || pid == os.Getpid() {
+			continue
+		}
+		if link := d.holder(pid, ours); link != "" {
+			kind, _, _ := strings.Cut(link, ":")
+			return refuse(int(d.f.tree.handle.Command), fmt.Sprintf("%s is also held by pid %d, which lies outside the tree", link, pid),
+				"dump a process above both ends of the "+kind)
+		}
+	}
+	return nil
+}
+
+// holder returns one of the wanted links that a process has open.
+func (d *dumper) holder(pid int, wanted map[string]bool) string {
+	fds, err := d.proc.FDs(pid)
+	if err != nil {
+		return "" // it has ended, or has none
+	}
+	for _, fd := range fds {
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+		if err == nil && wanted[link] {
+			return link
+		}
+	}
+	return ""
+}
+
+// unsavable names file systems whose open files are not files.
+var unsavable = map[int64]string{
+	0x19800202: "a POSIX message queue",
+	0x62656570: "a configfs file",
+	0x64626720: "a debugfs file",
+	0x74726163: "a tracefs file",
+	0xcafe4a11: "a BPF object",
+}
