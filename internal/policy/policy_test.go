@@ -90,6 +90,7 @@ func TestNext(t *testing.T) {
 		{"pending costs a try", Rules{}, []Try{as(10, Pending), as(10, Pending), as(10, Pending)}, nil, 11, Decision{Do: Restore, Generation: 9}},
 		{"damage costs no age", Rules{}, []Try{as(10, Damaged)}, nil, 18, Decision{Do: Restore, Generation: 9}},
 		{"fresh", Rules{Fresh: true}, nil, nil, 11, Decision{Do: Fresh}},
+		{"fresh after power cuts", Rules{Fresh: true}, []Try{{Fate: Interrupted}, {Fate: Interrupted}, {Fate: Interrupted}}, nil, 11, Decision{Do: Fresh}},
 		{"fresh again", Rules{Fresh: true}, []Try{{Fate: Died}, {Fate: Died}}, nil, 11, Decision{Do: Fresh, Wait: 2 * time.Second}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -123,11 +123,13 @@ func attempts(in Incident, g Generation) (n int, spent bool) {
 	return n, spent || n >= interruptsMax
 }
 
-// fresh decides on another fresh start.
+// fresh decides on another fresh start. A start that was cut short from
+// outside says nothing about the next one, which begins from the program's own
+// state all the same: it neither counts nor makes the next one wait.
 func fresh(in Incident) Decision {
 	n := 0
 	for _, t := range in.Tries {
-		if t.Generation == 0 && t.Fate != Lived {
+		if t.Generation == 0 && t.Fate != Lived && t.Fate != Interrupted {
 			n++
 		}
 	}
