@@ -325,3 +325,45 @@ func TestRealCrash(t *testing.T) {
 		t.Errorf("%+v %v", v, err)
 	}
 }
+
+// A keeper that dies before it could write down what it started leaves
+// nothing that runs beside what the next one brings up.
+func TestRealOrphan(t *testing.T) {
+	s := site(t)
+	out := launch(t, s, shell(counter), api.Policy{EverySeconds: 0.2})
+	goesOn(t, s, out.Name)
+	w, err := s.workload(out.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	killAll(t, s, out.Name)
+	rec, err := readRecords(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.run.State, rec.run.Handle = api.Restoring, engine.Handle{}
+	if err := putRecord(w, recordRun, rec.run); err != nil {
+		t.Fatal(err)
+	}
+	record, err := os.Create(filepath.Join(w.Dir(), waitName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer record.Close()
+	orphan, err := engine.Start(context.Background(), engine.StartOptions{Argv: []string{"sleep", "1000"}, Env: os.Environ(), Dir: "/", Record: record})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer orphan.Close()
+	outs, err := Recover(context.Background(), s, nil)
+	if err != nil || len(outs) != 1 || outs[0].Err != nil {
+		t.Fatalf("%+v %v", outs, err)
+	}
+	select {
+	case <-orphan.Done():
+	case <-time.After(5 * time.Second):
+		t.Error("the orphan lives")
+		_ = orphan.Kill(context.Background())
+	}
+	goesOn(t, s, out.Name)
+}
