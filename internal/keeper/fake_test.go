@@ -23,7 +23,6 @@ type world struct {
 	fail   func(n int, step string) error // nil: nothing fails
 	nextPI int
 	trees  []*fakeTree
-	wait   map[string]engine.Status // what inits have recorded, by path
 	orphan engine.Handle
 
 	locked  bool

@@ -22,7 +22,6 @@ type rig struct {
 	k      *keeper
 	cancel context.CancelFunc
 	done   chan error
-	out    []report
 }
 
 // Write takes the keeper's reports.

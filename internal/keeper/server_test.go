@@ -38,7 +38,7 @@ func serveWorld(t *testing.T, dir string) (w *world, done chan error) {
 }
 
 func TestServer(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := t.TempDir() + "/" + strings.Repeat("quite/long/", 12)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func manyAtOnce(t *testing.T, call func(api.Request) (api.Reply, error)) {
 
 // A caller that says nothing, or goes away, disturbs nobody.
 func TestRudeCallers(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := t.TempDir()
 	_, done := serveWorld(t, dir)
 	ctx := context.Background()
