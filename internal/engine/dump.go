@@ -181,6 +181,9 @@ func (f *Frozen) Dump(ctx context.Context, s Sink, inherit bool) error {
 			return fmt.Errorf("dump memory of pid %d: %w", sp.owner.pid, err)
 		}
 	}
+	if err := f.tree.endCopied(); err != nil {
+		return err
+	}
 	for i := range f.image.sources {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -206,8 +209,7 @@ func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, inherit bool) error {
 		return err
 	}
 	st := sp.state.strategy
-	inherit = inherit && st.Complete()
-	sink, err := s.Section(sp.section(), inherit)
+	sink, based, err := sp.begin(s, inherit)
 	if err != nil {
 		return err
 	}
@@ -222,14 +224,14 @@ func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, inherit bool) error {
 		if a.blank {
 			continue
 		}
-		if !inherit {
+		if !based {
 			found.Fresh = found.Present
 		}
 		if err := sp.copyOut(sink, found.Fresh, a.Readable, buf); err != nil {
 			return err
 		}
 	}
-	if inherit {
+	if based {
 		for _, g := range memory.Gaps(memory.Range{Start: 0, End: uint64(f.tree.arch.StackTop)}, mergeRanges(present)) {
 			if err := sink.Zero(int64(g.Start), int64(g.Len())); err != nil {
 				return err

@@ -151,7 +151,7 @@ func (t *Tree) Committed() {
 
 // Abandoned: see Committed.
 func (t *Tree) Abandoned() {
-	t.dumping = map[inode]bool{}
+	t.dumping, t.copied = map[inode]bool{}, nil
 	for _, s := range t.spaces {
 		if s.strategy != nil {
 			s.strategy.Abandoned()

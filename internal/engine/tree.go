@@ -38,6 +38,8 @@ type Tree struct {
 	naps        map[int]nap
 	broken      map[int]broken // by thread: calls that a freeze broke off
 	copyAll     bool
+	precopyMin  uint64                      // bytes
+	copied      map[string]copied           // sections that were filled beforehand, by name
 	lingering   atomic.Int32                // threads that are let go when they stop
 	smaps       map[int][]procfs.MappingUse // read before the freeze, by PID
 	ipc         ipcTables
@@ -103,7 +105,7 @@ func Open(ctx context.Context, h Handle) (*Tree, error) {
 func openTree(h Handle, record *os.File, reaped chan struct{}) (*Tree, error) {
 	t := &Tree{handle: h, arch: abi.Host(runtime.GOARCH), proc: procfs.NewReader("/proc"), initFD: -1, commandFD: -1,
 		done: make(chan struct{}), commandDone: make(chan struct{}), broken: map[int]broken{}, spaces: map[spaceKey]*spaceState{},
-		dumped: map[inode]bool{}, dumping: map[inode]bool{}, fileSystems: map[uint64]int64{}}
+		precopyMin: precopyMin, dumped: map[inode]bool{}, dumping: map[inode]bool{}, fileSystems: map[uint64]int64{}}
 	stopR, stopW, err := os.Pipe()
 	if err != nil {
 		return nil, err

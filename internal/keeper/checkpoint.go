@@ -99,8 +99,12 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 			}
 		}
 	}()
+	if err := k.precopy(ctx, d); err != nil {
+		return info, err
+	}
 	fz, err := k.tree.Freeze(ctx)
 	if err != nil {
+		k.tree.Abandoned()
 		return info, err
 	}
 	c := capture{k: k, d: d, fz: fz}
@@ -125,6 +129,22 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 		c.over = true
 	}
 	return info, nil
+}
+
+// precopy copies memory before the freeze when the generation has none to
+// inherit from.
+func (k *keeper) precopy(ctx context.Context, d draft) error {
+	t, ok := k.tree.(interface {
+		Precopy(context.Context, engine.Sink) error
+	})
+	if !ok || k.inherit {
+		return nil
+	}
+	if err := t.Precopy(ctx, d); err != nil {
+		k.tree.Abandoned()
+		return err
+	}
+	return nil
 }
 
 // capture is one checkpoint under way.

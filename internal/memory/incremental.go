@@ -26,6 +26,7 @@ type Incremental struct {
 	full    *Full
 	uffd    int
 	base    bool    // a look was committed
+	copied  bool    // a look was copied and is not committed yet
 	taken   []Range // fresh pages of the look in progress
 	pending []Range // fresh pages of abandoned looks
 }
@@ -82,7 +83,7 @@ func (m *Incremental) Look(a Area) (Found, error) {
 	}
 	m.taken = append(m.taken, written...)
 	fresh := present
-	if m.base {
+	if m.base || m.copied {
 		fresh = intersect(present, union(written, m.pending))
 	}
 	return Found{Present: present, Fresh: fresh}, nil
@@ -114,11 +115,24 @@ func (m *Incremental) written(area Area) ([]Range, error) {
 // Complete implements Strategy.
 func (m *Incremental) Complete() bool { return m.base }
 
+// Copied implements Strategy.
+func (m *Incremental) Copied() bool {
+	if m.base {
+		return false
+	}
+	m.copied, m.taken = true, nil
+	return true
+}
+
+// Missed implements Strategy.
+func (m *Incremental) Missed(r []Range) { m.pending = union(m.pending, r) }
+
 // Committed implements Strategy.
-func (m *Incremental) Committed() { m.base, m.taken, m.pending = true, nil, nil }
+func (m *Incremental) Committed() { m.base, m.copied, m.taken, m.pending = true, false, nil, nil }
 
 // Abandoned implements Strategy.
 func (m *Incremental) Abandoned() {
+	m.copied = false
 	m.pending, m.taken = union(m.pending, m.taken), nil
 }
 

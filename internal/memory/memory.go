@@ -42,6 +42,12 @@ type Strategy interface {
 	// Complete says whether Fresh is relative to a committed look. If not, all
 	// that is present is fresh and an earlier generation is no base.
 	Complete() bool
+	// Copied makes the look that was just taken the base of the next one: the
+	// caller copies what it found present. It is given up by Abandoned. False
+	// when the strategy cannot; the look then counts for nothing.
+	Copied() bool
+	// Missed says what could not be copied: it is fresh in the next look.
+	Missed([]Range)
 	Committed()
 	Abandoned()
 	Close() error

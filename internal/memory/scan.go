@@ -129,6 +129,12 @@ func (f *Full) present(a Area) ([]Range, error) {
 // Complete implements Strategy.
 func (f *Full) Complete() bool { return false }
 
+// Copied implements Strategy.
+func (f *Full) Copied() bool { return false }
+
+// Missed implements Strategy.
+func (f *Full) Missed([]Range) {}
+
 // Committed implements Strategy.
 func (f *Full) Committed() {}
 
