@@ -227,7 +227,7 @@ func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, inherit bool) error {
 		if !based {
 			found.Fresh = found.Present
 		}
-		if err := sp.copyOut(sink, found.Fresh, a.Readable, buf); err != nil {
+		if err := memory.Copy(sp.owner.pid, sp.space.Mem, found.Fresh, a.Readable, buf, sink.Put); err != nil {
 			return err
 		}
 	}

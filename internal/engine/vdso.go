@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"debug/elf"
 	"errors"
 	"fmt"
 
@@ -75,95 +74,12 @@ func (r *restorer) patchVdso(b *builtProcess, s *image.Space) error {
 				return fmt.Errorf("thread %d stands inside the vdso of another kernel; an older or newer generation will do", th.TID)
 			}
 		}
-		code, err := redirect(r.arch, r.tree.Vdso, r.vdso.now, r.vdso.code)
+		code, err := r.arch.Redirect(r.tree.Vdso, r.vdso.now, r.vdso.code)
 		if err != nil {
 			return err
 		}
 		if _, err := b.space.Mem.WriteAt(code, int64(a.Start)); err != nil {
 			return fmt.Errorf("write the old vdso: %w", err)
-		}
-	}
-	return nil
-}
-
-// redirect returns a copy of the old vdso in which every function jumps to
-// its namesake in now, which stands at place.
-func redirect(arch *abi.Arch, old, now []byte, place uint64) ([]byte, error) {
-	target := map[string]uint64{}
-	err := vdsoSymbols(now, func(name string, off uint64) error {
-		target[name] = place + off
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("this kernel's vdso: %w", err)
-	}
-	out := append([]byte(nil), old...)
-	err = vdsoSymbols(old, func(name string, off uint64) error {
-		to, ok := target[name]
-		if !ok {
-			return fmt.Errorf("this kernel has no %s", name)
-		}
-		jump := arch.JumpSlot(to)
-		if off+uint64(len(jump)) > uint64(len(out)) {
-			return fmt.Errorf("%s lies outside", name)
-		}
-		copy(out[off:], jump)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("the image's vdso: %w", err)
-	}
-	return out, nil
-}
-
-// vdsoSymbols calls f for every function that a vdso exports.
-func vdsoSymbols(b []byte, f func(name string, off uint64) error) error {
-	// The section table may have been overwritten by the gate: the dynamic
-	// segment is all that a program, and we, may rely on.
-	file, err := elf.NewFile(bytes.NewReader(withoutSections(b)))
-	if err != nil {
-		return err
-	}
-	return dynamicSymbols(file, b, f)
-}
-
-// withoutSections returns the file as if it had no section table.
-func withoutSections(b []byte) []byte {
-	const shoff, shnum = 0x28, 0x3c
-	if len(b) < 64 {
-		return b
-	}
-	out := append([]byte(nil), b...)
-	clear(out[shoff : shoff+8])
-	clear(out[shnum : shnum+4]) // e_shnum and e_shstrndx
-	return out
-}
-
-// dynamicSymbols walks the dynamic symbol table by the dynamic segment
-// (System V ABI, chapter 5); its length is that of the hash table's chains.
-func dynamicSymbols(file *elf.File, b []byte, f func(string, uint64) error) error {
-	tags := map[elf.DynTag]uint64{}
-	for _, p := range file.Progs {
-		if p.Type != elf.PT_DYNAMIC {
-			continue
-		}
-		for at := p.Vaddr; at+16 <= uint64(len(b)) && at < p.Vaddr+p.Memsz; at += 16 {
-			tags[elf.DynTag(file.ByteOrder.Uint64(b[at:]))] = file.ByteOrder.Uint64(b[at+8:])
-		}
-	}
-	symtab, strtab, strsz := tags[elf.DT_SYMTAB], tags[elf.DT_STRTAB], tags[elf.DT_STRSZ]
-	if symtab == 0 || strtab <= symtab || strtab+strsz > uint64(len(b)) {
-		return errors.New("no dynamic symbols")
-	}
-	for at := symtab + elf.Sym64Size; at+elf.Sym64Size <= strtab; at += elf.Sym64Size {
-		name := uint64(file.ByteOrder.Uint32(b[at:]))
-		info, shndx, value := b[at+4], file.ByteOrder.Uint16(b[at+6:]), file.ByteOrder.Uint64(b[at+8:])
-		if elf.ST_TYPE(info) != elf.STT_FUNC || shndx == 0 || name >= strsz {
-			continue
-		}
-		text, _, _ := bytes.Cut(b[strtab+name:strtab+strsz], []byte{0})
-		if err := f(string(text), value); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-
-	"github.com/wakepoint/wakepoint/internal/abi"
 )
 
 // TestOtherVdso restores as if the kernel's vdso were another one: the entry
@@ -32,11 +30,4 @@ func TestOtherVdso(t *testing.T) {
 		}
 	}
 	goesOn(t, out)
-}
-
-func FuzzRedirect(f *testing.F) {
-	f.Add([]byte("\x7fELF"), []byte("\x7fELF"))
-	f.Fuzz(func(t *testing.T, old, now []byte) {
-		_, _ = redirect(abi.AMD64, old, now, 0x1000)
-	})
 }

@@ -1,36 +1,37 @@
-package engine
+package memory
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/wakepoint/wakepoint/internal/memory"
 	"github.com/wakepoint/wakepoint/internal/sys"
 )
 
 // iovMax is the most ranges of one process_vm_readv (UIO_MAXIOV).
 const iovMax = 1024
 
-// copyOut copies ranges of the program's memory into the sink. Scattered
-// pages are gathered by process_vm_readv; what the program itself may not
-// read, and long runs, come through /proc/PID/mem.
-func (s *frozenSpace) copyOut(sink SectionSink, ranges []memory.Range, readable bool, buf []byte) error {
+// Copy hands the contents of ranges of a stopped process to put, which may not
+// keep what it is given. mem is its /proc/PID/mem, buf whole pages of room.
+// Scattered pages are gathered by process_vm_readv; what the program itself may
+// not read, and long runs, come through mem.
+func Copy(pid int, mem *os.File, ranges []Range, readable bool, buf []byte, put func(off int64, p []byte) error) error {
 	var batch []unix.RemoteIovec
 	n := 0
 	flush := func() error {
 		if n == 0 {
 			return nil
 		}
-		got, err := sys.ReadProcess(s.owner.pid, buf[:n], batch)
+		got, err := sys.ReadProcess(pid, buf[:n], batch)
 		if err != nil || got != n {
-			if err := s.copySlow(batch, buf); err != nil {
+			if err := copySlow(mem, batch, buf); err != nil {
 				return err
 			}
 		}
 		at := 0
 		for _, v := range batch {
-			if err := sink.Put(int64(v.Base), buf[at:at+v.Len]); err != nil {
+			if err := put(int64(v.Base), buf[at:at+v.Len]); err != nil {
 				return err
 			}
 			at += v.Len
@@ -49,10 +50,10 @@ func (s *frozenSpace) copyOut(sink SectionSink, ranges []memory.Range, readable 
 					return err
 				}
 				k = min(uint64(len(buf)), r.Len())
-				if _, err := s.space.Mem.ReadAt(buf[:k], int64(r.Start)); err != nil {
+				if _, err := mem.ReadAt(buf[:k], int64(r.Start)); err != nil {
 					return fmt.Errorf("read %d bytes at %#x: %w", k, r.Start, err)
 				}
-				if err := sink.Put(int64(r.Start), buf[:k]); err != nil {
+				if err := put(int64(r.Start), buf[:k]); err != nil {
 					return err
 				}
 			}
@@ -68,10 +69,10 @@ func (s *frozenSpace) copyOut(sink SectionSink, ranges []memory.Range, readable 
 }
 
 // copySlow reads a batch range by range through /proc/PID/mem.
-func (s *frozenSpace) copySlow(batch []unix.RemoteIovec, buf []byte) error {
+func copySlow(mem *os.File, batch []unix.RemoteIovec, buf []byte) error {
 	at := 0
 	for _, v := range batch {
-		if _, err := s.space.Mem.ReadAt(buf[at:at+v.Len], int64(v.Base)); err != nil {
+		if _, err := mem.ReadAt(buf[at:at+v.Len], int64(v.Base)); err != nil {
 			return fmt.Errorf("read %d bytes at %#x: %w", v.Len, v.Base, err)
 		}
 		at += v.Len
