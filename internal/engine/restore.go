@@ -227,6 +227,19 @@ func (r *restorer) newBuilt(t *tracee.Thread, p *image.Process) (*builtProcess, 
 	return b, err
 }
 
+// Handle names the tree before it runs, so that it can be written down first.
+func (re *Restored) Handle() Handle {
+	command := 0
+	if b := re.r.built[re.r.tree.Command]; b != nil {
+		command = b.pid
+	}
+	h, err := handleOf(PID(re.r.init.pid), command)
+	if err != nil {
+		return Handle{}
+	}
+	return h
+}
+
 // Run lets the restored tree go on. The ties to this process are cut while it
 // still stands still; then it is let go, children before parents, the init last.
 func (re *Restored) Run() (*Tree, error) {
