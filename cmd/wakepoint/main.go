@@ -4,15 +4,24 @@
 package main
 
 import (
+	"math"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/engine"
 )
 
 func main() {
 	engine.InitMain() // returns unless this process is the init of a tree
+	keepToOurselves()
 	os.Exit(execute(os.Args[1:]))
 }
+
+// keepToOurselves keeps descriptors that a careless parent left open from
+// everything that is started here: a keeper that held the pipe of a script
+// would keep its reader waiting for ever.
+func keepToOurselves() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) }
 
 // execute runs one command line and returns its exit code.
 func execute(args []string) int {

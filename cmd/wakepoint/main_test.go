@@ -16,6 +16,7 @@ import (
 // the init of a tree, by the name it was started with.
 func TestMain(m *testing.M) {
 	engine.InitMain()
+	keepToOurselves() // what the test's own parents left open is no program's
 	testscript.Main(m, map[string]func(){"wakepoint": main})
 }
 

@@ -271,6 +271,22 @@ prog = struct.pack("H6xQ", 1, ctypes.addressof(code))
 assert C.prctl(22, 2, prog, 0, 0) == 0
 cut()
 `},
+	{what: "POSIX message queues", how: "-", refused: "POSIX message queue", program: `
+R = ctypes.CDLL("librt.so.1", use_errno=True)
+name = ("/wakepoint-%d" % os.getpid()).encode()
+assert R.mq_open(name, os.O_CREAT | os.O_RDWR, 0o600, 0) >= 0
+assert R.mq_unlink(name) == 0
+cut()
+`},
+	{what: "namespaces that a program makes itself (unshare, containers, browsers' sandboxes)", how: "run it without them", refused: "namespace of its own", program: `
+assert C.unshare(0x40000000) == 0 # CLONE_NEWNET
+cut()
+`},
+	{what: "mounts that a program makes itself", how: "mount it on the host: it appears inside", refused: "was made inside the workload", program: `
+os.mkdir("mnt")
+assert C.mount(b"none", b"mnt", b"tmpfs", 0, None) == 0
+cut()
+`},
 	{what: "raw and packet sockets", how: "-", refused: "socket", program: `
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
 cut()
