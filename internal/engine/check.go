@@ -21,6 +21,7 @@ func Check(pid PID) ([]Obstacle, error) {
 		return nil, err
 	}
 	defer t.Close()
+	t.checking = true
 	f, err := t.Freeze(ctx)
 	var refused *RefusedError
 	if errors.As(err, &refused) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -114,7 +115,15 @@ func (d *dumper) entry(c *descriptor, table int) (image.Entry, error) {
 func (d *dumper) describeFD(c *descriptor, table, index int, desc *image.Description) error {
 	if c.info.Flags&unix.O_PATH != 0 {
 		desc.Kind, desc.Path = image.PathOnly, c.link
-		return nil
+		var st syscall.Stat_t
+		fd, err := c.ours()
+		if err == nil {
+			err = syscall.Fstat(fd, &st)
+		}
+		if err != nil {
+			return err
+		}
+		return d.named(c, desc, &st)
 	}
 	if err := d.owner(c, desc); err != nil {
 		return err
@@ -213,6 +222,12 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 		if st.Nlink == 0 {
 			return c.refuse("the removed directory at", "")
 		}
+		if strings.HasPrefix(c.link, "/proc/") {
+			return d.procFile(c, desc)
+		}
+		if err := d.named(c, desc, &st); err != nil {
+			return err
+		}
 		return d.locks(c, desc)
 	case unix.S_IFCHR:
 		return d.device(c, desc, &st)
@@ -232,6 +247,9 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 		return d.procFile(c, desc)
 	}
 	desc.Kind, desc.Size = image.Regular, st.Size
+	if _, err := d.fileSystem(c.magic(), c.link, st.Dev); err != nil {
+		return err
+	}
 	if strings.HasSuffix(c.link, " (deleted)") && (st.Nlink == 0 || strings.HasPrefix(c.link, "/memfd:")) {
 		desc.Path = strings.TrimSuffix(c.link, " (deleted)")
 		var err error
@@ -243,10 +261,36 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 		}
 		return d.locks(c, desc)
 	}
-	if err := d.locks(c, desc); err != nil {
+	if err := errors.Join(d.named(c, desc, &st), d.locks(c, desc)); err != nil {
 		return err
 	}
-	return d.belongs(c.magic(), c.link, &st, writable, desc.Flags&unix.O_APPEND == 0)
+	return d.belongs(c.magic(), desc.Path, &st, writable, desc.Flags&unix.O_APPEND == 0)
+}
+
+// named makes sure that a description's path leads to its file, or finds
+// another name that does: the old one may have been removed, or given to
+// another file, or a mount may lie over it.
+func (d *dumper) named(c *descriptor, desc *image.Description, st *syscall.Stat_t) error {
+	if !strings.HasPrefix(desc.Path, "/") || ofProcess(desc.Path) {
+		return c.refuse(desc.Path+",", "")
+	}
+	var at syscall.Stat_t
+	if err := syscall.Lstat(d.f.tree.inside(desc.Path), &at); err == nil && at.Dev == st.Dev && at.Ino == st.Ino {
+		return nil
+	}
+	old := strings.TrimSuffix(desc.Path, " (deleted)")
+	list, err := os.ReadDir(d.f.tree.inside(filepath.Dir(old)))
+	if err != nil {
+		list = nil
+	}
+	for _, e := range list {
+		path := filepath.Join(filepath.Dir(old), e.Name())
+		if err := syscall.Lstat(d.f.tree.inside(path), &at); err == nil && at.Dev == st.Dev && at.Ino == st.Ino {
+			desc.Path = path
+			return nil
+		}
+	}
+	return c.refuse("the file "+old+", which is no longer found under that name, at", "")
 }
 
 // locks notes the locks that belong to a description, or to a process by it.
@@ -288,7 +332,9 @@ func (d *dumper) recordLocks(c *descriptor, desc *image.Description) error {
 
 // procFile describes an open file of the tree's own /proc.
 func (d *dumper) procFile(c *descriptor, desc *image.Description) error {
-	desc.Kind = image.Regular
+	if desc.Kind != image.Directory {
+		desc.Kind = image.Regular
+	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(c.link, "/proc/"), "/")
 	if pid, err := strconv.Atoi(first); err == nil {
 		for _, p := range d.f.processes {

@@ -15,11 +15,12 @@ import (
 var namespaceKinds = []string{"user", "pid", "net", "uts", "ipc", "mnt", "time", "cgroup"}
 
 // namespaces refuses processes that have left the namespaces of their tree:
-// the init's, or where there is none those of this process.
+// the init's, or where there is none those of this process. A check, which
+// saves nothing, is content with those of the first process.
 func (f *Frozen) namespaces() error {
-	base := f.tree.handle.Init
-	if base == 0 {
-		base = PID(os.Getpid())
+	base := f.tree.member()
+	if f.tree.handle.Init == 0 && !f.tree.checking {
+		base = os.Getpid()
 	}
 	want := map[string]string{}
 	for _, k := range namespaceKinds {

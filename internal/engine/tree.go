@@ -38,6 +38,7 @@ type Tree struct {
 	naps        map[int]nap
 	broken      map[int]broken // by thread: calls that a freeze broke off
 	copyAll     bool
+	checking    bool                        // nothing will be saved
 	precopyMin  uint64                      // bytes
 	copied      map[string]copied           // sections that were filled beforehand, by name
 	lingering   atomic.Int32                // threads that are let go when they stop
