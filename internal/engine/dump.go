@@ -54,7 +54,7 @@ func (f *Frozen) describe() error {
 	for _, s := range f.tree.spaces {
 		s.stale = true
 	}
-	if err := d.ipc(); err != nil {
+	if err := errors.Join(d.ipc(), d.sharing()); err != nil {
 		return err
 	}
 	var obstacles []Obstacle

@@ -109,6 +109,13 @@ func (d *dumper) holds(table, description int) bool {
 // with an overflow (IN_Q_OVERFLOW is what the program must expect anyway).
 func (d *dumper) inotify(c *descriptor, desc *image.Description) error {
 	desc.Kind = image.InotifyKind
+	fd, err := c.ours()
+	if err != nil {
+		return err
+	}
+	if waiting, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err != nil || waiting > 0 {
+		desc.Overflow = true
+	}
 	for _, w := range c.info.Inotify {
 		path, err := d.pathOfHandle(c, w.Inode, w.HandleType, w.Handle, w.Device.Major(), w.Device.Minor())
 		if err != nil {
@@ -159,7 +166,7 @@ func (d *dumper) pidfd(c *descriptor, desc *image.Description) error {
 			}
 		}
 		if c.info.PIDFD.PID == -1 {
-			return c.refuse("a pidfd of a process that has ended,", "it will be possible again in a moment")
+			return nil // of a process that has ended
 		}
 	}
 	return c.refuse("a pidfd of a process outside,", "")

@@ -28,6 +28,9 @@ const (
 	initReport = 7
 	initStdio  = 8  // 8, 9, 10: the command's standard streams
 	initSelf   = 11 // while a tree is being built: a pidfd of the builder
+	initTime   = 12 // the time namespace to enter
+	initHelper = 13 // the program that becomes the init
+	initEnter  = 14 // what enters the one and executes the other
 )
 
 // initPlan tells the init what to set up; it comes as JSON on initConfig.

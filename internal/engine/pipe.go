@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -53,34 +52,45 @@ func (d *dumper) pipeState(c *descriptor, desc *image.Description, ino uint64) e
 	if waiting == 0 {
 		return nil
 	}
-	desc.Pipe.Data, err = peekPipe(c.magic(), desc.Pipe.Size, waiting)
-	return err
+	packets := desc.Flags&unix.O_DIRECT != 0
+	return peekPipe(c.magic(), waiting, desc.Pipe, packets)
 }
 
 // peekPipe opens a second reading end of a pipe and copies what waits in it.
-func peekPipe(link string, capacity, waiting int) ([]byte, error) {
+// The copy has the same packets.
+func peekPipe(link string, waiting int, p *image.Pipe, packets bool) error {
 	from, err := unix.Open(link, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open pipe: %w", err)
+		return fmt.Errorf("open pipe: %w", err)
 	}
 	defer unix.Close(from)
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.Close()
 	defer w.Close()
-	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, max(capacity, 4096)); err != nil {
-		return nil, fmt.Errorf("room for %d bytes of a pipe: %w", capacity, err)
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, max(p.Size, 4096)); err != nil {
+		return fmt.Errorf("room for %d bytes of a pipe: %w", p.Size, err)
 	}
-	n, err := unix.Tee(from, int(w.Fd()), max(capacity, waiting), unix.SPLICE_F_NONBLOCK)
+	n, err := unix.Tee(from, int(w.Fd()), max(p.Size, waiting), unix.SPLICE_F_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("copy the contents of a pipe: %w", err)
+		return fmt.Errorf("copy the contents of a pipe: %w", err)
 	}
 	if int(n) != waiting {
-		return nil, fmt.Errorf("copied %d of %d bytes in a pipe", n, waiting)
+		return fmt.Errorf("copied %d of %d bytes in a pipe", n, waiting)
 	}
-	data := make([]byte, n)
-	_, err = io.ReadFull(r, data)
-	return data, err
+	p.Data = make([]byte, n)
+	for at := 0; at < len(p.Data); {
+		k, err := r.Read(p.Data[at:]) // one packet, or all of a stream
+		if err != nil {
+			return err
+		}
+		p.Packets = append(p.Packets, k)
+		at += k
+	}
+	if len(p.Packets) == 1 && !packets {
+		p.Packets = nil
+	}
+	return nil
 }

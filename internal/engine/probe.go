@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -39,7 +40,7 @@ func Probe() []Feature {
 		out = append(out, f)
 	}
 	add("namespaces", true, "run as root with CAP_SYS_ADMIN", probeNamespaces())
-	add("time namespace", true, "a kernel with CONFIG_TIME_NS is needed", (&spawn{}).inTimeNamespace(func() error { return nil }))
+	add("time namespace", true, "a kernel with CONFIG_TIME_NS is needed", probeInit())
 	err := withChild(func(t *tracee.Thread, b *frozenSpace) error { return nil })
 	add("ptrace and the gate in the vdso", true, "CAP_SYS_PTRACE is needed; boot without vdso=0", err)
 	if err != nil {
@@ -71,6 +72,19 @@ func probeNamespaces() error {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	return nil
+}
+
+// probeInit starts an init with a time namespace, for a command that cannot
+// be executed: that is what it must complain of.
+func probeInit() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err := (&spawn{plan: initPlan{Namespaces: true, Argv: []string{"/"}}}).start(ctx)
+	var refused *ExecError
+	if errors.As(err, &refused) {
+		return nil
+	}
+	return err
 }
 
 // withChild stops a child at its first instructions and prepares its space.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +32,43 @@ func (r *restorer) openDescriptions() error {
 	return nil
 }
 
+// openLate opens what belongs to the processes, which are there now.
+func (r *restorer) openLate() error {
+	m := maker{r: r, late: true}
+	for i := range r.tree.Descriptions {
+		d := &r.tree.Descriptions[i]
+		var err error
+		switch {
+		case r.files[i] != nil:
+		case d.Kind == image.Pidfd && d.Target == 0:
+			r.files[i], err = r.deadPidfd(d.Flags)
+		case ofProcess(d.Path):
+			err = m.open(i, d)
+		}
+		if err != nil {
+			return fmt.Errorf("open %s: %w", describeForPeople(d), err)
+		}
+	}
+	return nil
+}
+
+// ofProcess says whether a path is that of a process in /proc.
+func ofProcess(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/proc/")
+	return ok && rest != "" && rest[0] >= '1' && rest[0] <= '9'
+}
+
+// deadPidfd makes a pidfd of a process of the tree that has ended; they are all
+// alike.
+func (r *restorer) deadPidfd(flags int) (*os.File, error) {
+	b, err := r.child(r.stub, 0, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.PidfdOpen(b.pid, flags&unix.PIDFD_NONBLOCK)
+	return os.NewFile(uintptr(fd), "pidfd"), errors.Join(err, r.end(r.stub, b, r.stub))
+}
+
 func describeForPeople(d *image.Description) string {
 	if d.Path != "" {
 		return string(d.Kind) + " " + d.Path
@@ -42,6 +81,7 @@ type maker struct {
 	r       *restorer
 	pipes   map[uint64]*pipeEnds
 	sockets map[uint64]int // cookie to description, for pairs
+	late    bool           // the processes are there
 }
 
 func (m *maker) close() {
@@ -53,7 +93,7 @@ func (m *maker) close() {
 // open makes description i. Those that only the process itself can make
 // (pidfds, its own /proc) are left nil and made by its tape.
 func (m *maker) open(i int, d *image.Description) error {
-	if m.r.files[i] != nil {
+	if m.r.files[i] != nil || d.Kind != image.Device && ofProcess(d.Path) && d.Object < 0 && !m.late {
 		return nil
 	}
 	fd, err := -1, error(nil)
@@ -153,6 +193,9 @@ const openFlags = unix.O_ACCMODE | unix.O_APPEND | unix.O_NONBLOCK | unix.O_SYNC
 // file opens what has, or had, a name.
 func (m *maker) file(d *image.Description) (int, error) {
 	flags := d.Flags&openFlags | unix.O_CLOEXEC | unix.O_NOCTTY
+	if d.Kind == image.Regular {
+		flags &^= unix.O_DIRECTORY // from O_TMPFILE
+	}
 	if d.Object >= 0 {
 		return m.object(d, flags)
 	}
@@ -249,7 +292,53 @@ func (m *maker) inotify(d *image.Description) (int, error) {
 		next = w.WD + 1
 	}
 	drain(fd)
-	return fd, nil
+	if d.Overflow {
+		err = overflow(fd)
+	}
+	return fd, err
+}
+
+// overflow puts IN_Q_OVERFLOW into the queue of an inotify: it is filled to
+// the brim, and all but that last event is read off again.
+func overflow(fd int) error {
+	b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	if err != nil {
+		return err
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp("", "wakepoint-*")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	defer os.Remove(f.Name())
+	wd, err := unix.InotifyAddWatch(fd, f.Name(), unix.IN_ATTRIB|unix.IN_MODIFY)
+	if err != nil {
+		return err
+	}
+	for i := range most + 1 { // two like events in a row would be one
+		if i%2 == 0 {
+			_, err = f.WriteAt([]byte{0}, 0)
+		} else {
+			err = f.Chmod(0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := unix.InotifyRmWatch(fd, uint32(wd)); err != nil {
+		return err
+	}
+	buf := make([]byte, unix.SizeofInotifyEvent)
+	for range most {
+		if n, err := unix.Read(fd, buf); err != nil || n != len(buf) {
+			return fmt.Errorf("event of %d bytes: %w", n, err)
+		}
+	}
+	return nil
 }
 
 // drain throws away the events that making the watches caused (IN_IGNORED).
@@ -310,12 +399,21 @@ func fillPipe(w int, p *image.Pipe) error {
 			return fmt.Errorf("capacity %d: %w", p.Size, err)
 		}
 	}
-	for data := p.Data; len(data) > 0; {
-		n, err := unix.Write(w, data)
-		if err != nil {
-			return fmt.Errorf("contents: %w", err)
+	data, lengths := p.Data, p.Packets
+	if len(lengths) == 0 {
+		lengths = []int{len(data)}
+	} else if _, err := unix.FcntlInt(uintptr(w), unix.F_SETFL, unix.O_DIRECT|unix.O_NONBLOCK); err != nil {
+		return fmt.Errorf("packets: %w", err)
+	}
+	for _, k := range lengths {
+		for part := data[:k]; len(part) > 0; {
+			n, err := unix.Write(w, part)
+			if err != nil {
+				return fmt.Errorf("contents: %w", err)
+			}
+			part = part[n:]
 		}
-		data = data[n:]
+		data = data[k:]
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 
@@ -14,7 +15,7 @@ import (
 
 // fillTables gives every process its descriptors.
 func (r *restorer) fillTables() error {
-	if err := r.sealObjects(); err != nil {
+	if err := errors.Join(r.sealObjects(), r.openLate()); err != nil {
 		return err
 	}
 	for _, b := range r.order {
@@ -66,7 +67,7 @@ func (r *restorer) planTable(p *image.Process, t *image.Table) *tape.Tape {
 	for _, e := range t.Entries {
 		d := &r.tree.Descriptions[e.Description]
 		var got tape.Ref
-		if d.Kind == image.Pidfd {
+		if d.Kind == image.Pidfd && d.Target != 0 {
 			got = tp.Add("pidfd_open", nr.PidfdOpen, tape.N(d.Target), tape.N(d.Flags&unix.O_NONBLOCK))
 		} else {
 			got = tp.Add("pidfd_getfd", nr.PidfdGetfd, tape.N(self), tape.N(int(r.files[e.Description].Fd())), tape.N(0))

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,11 +121,16 @@ func (s *spawn) start(ctx context.Context) (*initProcess, error) {
 		}
 		return f
 	}
-	cmd := &exec.Cmd{Path: helper, Args: []string{initName}, Env: []string{"GOMAXPROCS=1"},
+	entry, err := s.entry(helper)
+	if err != nil {
+		return nil, fmt.Errorf("start an init: %w", err)
+	}
+	defer entry.close()
+	cmd := &exec.Cmd{Path: enterPath, Args: []string{initName}, Env: []string{"GOMAXPROCS=1"},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Cloneflags: flags},
-		ExtraFiles: []*os.File{or(s.record), null, pipes.waitR, pipes.configR, pipes.reportW,
-			or(s.stdio[0]), or(s.stdio[1]), or(s.stdio[2]), self}}
-	if err := s.inTimeNamespace(cmd.Start); err != nil {
+		ExtraFiles: append([]*os.File{or(s.record), null, pipes.waitR, pipes.configR, pipes.reportW,
+			or(s.stdio[0]), or(s.stdio[1]), or(s.stdio[2]), self}, entry[:]...)}
+	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start an init: %w", explain(err))
 	}
 	p := &initProcess{cmd: cmd, pid: cmd.Process.Pid, ended: make(chan struct{})}
@@ -195,40 +199,6 @@ func (p *initProcess) report(ctx context.Context, r *os.File) error {
 		return &ExecError{last.Path, err}
 	}
 	return fmt.Errorf("init: %s: %w", last.What, err)
-}
-
-// inTimeNamespace runs f on a thread whose children enter a new time
-// namespace. The offsets are written before the first process enters
-// (time_namespaces(7)). The thread ends with the goroutine.
-func (s *spawn) inTimeNamespace(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
-			done <- fmt.Errorf("new time namespace: %w", err)
-			return
-		}
-		text := fmt.Sprintf("monotonic %s\nboottime %s\n", offset(s.monotonic), offset(s.boottime))
-		path := "/proc/" + strconv.Itoa(unix.Gettid()) + "/timens_offsets"
-		if s.monotonic != 0 || s.boottime != 0 {
-			if err := os.WriteFile(path, []byte(text), 0); err != nil {
-				done <- fmt.Errorf("set the clocks: %w", err)
-				return
-			}
-		}
-		done <- f()
-	}()
-	return <-done
-}
-
-// offset prints nanoseconds as timens_offsets wants them: whole seconds,
-// rounded down, and nanoseconds from 0 on.
-func offset(ns int64) string {
-	sec := ns / 1e9
-	if ns%1e9 < 0 {
-		sec--
-	}
-	return fmt.Sprintf("%d %d", sec, ns-sec*1e9)
 }
 
 // pipeSet are the pipes between us and a nascent init.

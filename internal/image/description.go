@@ -19,6 +19,7 @@ type Description struct {
 	Mask     uint64    `cbor:"mask,omitempty"` // signalfd
 	Epoll    []Watch   `cbor:"epoll,omitempty"`
 	Inotify  []Inotify `cbor:"inotify,omitempty"`
+	Overflow bool      `cbor:"overflow,omitempty"` // of an inotify: events that waited in it are lost
 	Socket   *Socket   `cbor:"socket,omitempty"`
 	Target   int       `cbor:"target,omitempty"` // pidfd
 	Terminal *Terminal `cbor:"terminal,omitempty"`
@@ -68,9 +69,12 @@ type Pipe struct {
 	ID   uint64 `cbor:"id"`
 	Size int    `cbor:"size"`           // capacity, bytes
 	Data []byte `cbor:"data,omitempty"` // at the first end that names the pipe
-	Mode uint32 `cbor:"mode,omitempty"`
-	UID  uint32 `cbor:"uid,omitempty"`
-	GID  uint32 `cbor:"gid,omitempty"`
+	// Packets are the lengths of the packets in Data (O_DIRECT, pipe(7)); empty
+	// where it is a plain stream.
+	Packets []int  `cbor:"packets,omitempty"`
+	Mode    uint32 `cbor:"mode,omitempty"`
+	UID     uint32 `cbor:"uid,omitempty"`
+	GID     uint32 `cbor:"gid,omitempty"`
 }
 
 // Event is an eventfd.
