@@ -44,29 +44,65 @@ func (f *Frozen) namespaces() error {
 	return nil
 }
 
+// mountKey tells mounts apart, by what and where they are.
+type mountKey struct{ point, fs, root string }
+
+// mountsOf counts the mounts that a process sees.
+func (t *Tree) mountsOf(pid int) (map[mountKey]int, error) {
+	list, err := t.proc.Mounts(pid)
+	if err != nil {
+		return nil, gone(err)
+	}
+	out := map[mountKey]int{}
+	for _, m := range list {
+		out[mountKey{m.MountPoint, m.FSType, m.Root}]++
+	}
+	return out, nil
+}
+
+// noteMounts remembers the mounts with which a tree began: the host's, which
+// it keeps when the host unmounts them, and those that the init made. Of a tree
+// that is taken over, it is those that it has.
+//
+// BUG: what a program mounted before its tree was taken over is not noticed.
+func (t *Tree) noteMounts(ours bool) error {
+	if t.handle.Init == 0 {
+		return nil
+	}
+	pid := int(t.handle.Init)
+	if ours {
+		pid = os.Getpid()
+	}
+	var err error
+	if t.mounts, err = t.mountsOf(pid); err != nil {
+		return err
+	}
+	for _, own := range []mountKey{{"/proc", "proc", "/"}, {"/dev/pts", "devpts", "/"}} {
+		if ours {
+			t.mounts[own]++
+		}
+	}
+	return nil
+}
+
 // foreignMounts looks, before the freeze, for mounts that were made inside the
-// tree's mount namespace: neither the host's nor those that the init made.
+// tree's mount namespace: the tree did not begin with them, and the host does
+// not have them.
 func (t *Tree) foreignMounts() error {
 	if t.handle.Init == 0 {
 		return nil
 	}
-	inside, err := t.proc.Mounts(int(t.handle.Init))
-	if err != nil {
-		return gone(err)
-	}
-	host, err := t.proc.Mounts(os.Getpid())
+	inside, err := t.mountsOf(int(t.handle.Init))
 	if err != nil {
 		return err
 	}
-	type key struct{ point, fs, root string }
-	known := map[key]int{{"/proc", "proc", "/"}: 1, {"/dev/pts", "devpts", "/"}: 1}
-	for _, m := range host {
-		known[key{m.MountPoint, m.FSType, m.Root}]++
+	host, err := t.mountsOf(os.Getpid())
+	if err != nil {
+		return err
 	}
-	for _, m := range inside {
-		k := key{m.MountPoint, m.FSType, m.Root}
-		if known[k]--; known[k] < 0 {
-			return refuse(int(t.handle.Command), fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", m.FSType, m.MountPoint),
+	for k, n := range inside {
+		if n > t.mounts[k] && n > host[k] {
+			return refuse(int(t.handle.Command), fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", k.fs, k.point),
 				"mount it on the host: it then appears inside")
 		}
 	}

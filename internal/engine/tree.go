@@ -38,6 +38,7 @@ type Tree struct {
 	naps        map[int]nap
 	broken      map[int]broken // by thread: calls that a freeze broke off
 	copyAll     bool
+	mounts      map[mountKey]int            // with which the tree began
 	checking    bool                        // nothing will be saved
 	precopyMin  uint64                      // bytes
 	copied      map[string]copied           // sections that were filled beforehand, by name
@@ -124,6 +125,9 @@ func openTree(h Handle, record *os.File, reaped chan struct{}) (*Tree, error) {
 		}
 	}
 	t.hostIPC = t.sharesIPC()
+	if err := t.noteMounts(reaped != nil); err != nil {
+		return nil, fmt.Errorf("mounts of the tree: %w", err)
+	}
 	if t.offsets, err = t.clockOffsets(); err != nil {
 		return nil, fmt.Errorf("clocks of the tree: %w", gone(err))
 	}
