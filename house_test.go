@@ -45,7 +45,10 @@ internal/image:             internal/abi
 internal/tape:              internal/abi
 internal/tracee:            internal/abi internal/sys internal/tape
 internal/memory:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee
-internal/engine:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee internal/memory
+internal/namespace:         internal/abi
+internal/sockdiag:
+internal/sockopt:           internal/image internal/sys
+internal/engine:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api

@@ -137,6 +137,7 @@ type Calls struct {
 	Accept4          int
 	Sendto           int
 	Recvmmsg         int
+	Socketpair       int
 }
 
 // NoCall is the number of a call that an architecture does not have.
@@ -277,6 +278,7 @@ var callsAMD64 = Calls{
 	Accept4:          288,
 	Sendto:           44,
 	Recvmmsg:         299,
+	Socketpair:       53,
 }
 
 var callsARM64 = Calls{
@@ -414,4 +416,5 @@ var callsARM64 = Calls{
 	Accept4:          242,
 	Sendto:           206,
 	Recvmmsg:         243,
+	Socketpair:       199,
 }

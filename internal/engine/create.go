@@ -32,7 +32,7 @@ const (
 
 // openShop maps the workshop in the init. Its children inherit it.
 func (r *restorer) openShop() error {
-	maps, err := r.proc.Maps(r.init.pid)
+	maps, err := r.proc.Maps(r.init.PID)
 	if err != nil {
 		return gone(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/memory"
 	"github.com/wakepoint/wakepoint/internal/procfs"
+	"github.com/wakepoint/wakepoint/internal/sockdiag"
 )
 
 // treeBlob is the name of the blob that holds the image.
@@ -26,13 +27,14 @@ type dumper struct {
 	objects   map[inode]int // index into tree.Objects
 	sources   []objectSource
 	byLink    map[string][]known // descriptions by what their link says
-	unix      *unixTable
+	unix      *sockdiag.UnixTable
 	segments  []procfs.SharedMemory
 	inodes    []uint64 // of descriptions
 	pipes     map[uint64]bool
 	fileOrder []inode
 	files     map[inode]*OpenFile
 	watches   []pendingWatch
+	unseen    map[uint64]*descriptor // sockets whose peer nobody has, but that sent something
 }
 
 // inode names a file of this host.
@@ -44,7 +46,7 @@ type inode struct {
 // runs on the tracer's thread while the tree is frozen.
 func (f *Frozen) describe() error {
 	d := &dumper{f: f, proc: f.tree.proc, objects: map[inode]int{}, byLink: map[string][]known{},
-		pipes: map[uint64]bool{}, files: map[inode]*OpenFile{}}
+		pipes: map[uint64]bool{}, files: map[inode]*OpenFile{}, unseen: map[uint64]*descriptor{}}
 	f.image = d
 	h := f.tree.handle
 	d.tree = image.Tree{Version: image.Version, Arch: f.tree.arch.Name, HostPIDs: h.Init == 0, HostIPC: f.tree.hostIPC}

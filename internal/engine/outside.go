@@ -124,7 +124,7 @@ func (d *dumper) shared() error {
 			ours[fmt.Sprintf("pipe:[%d]", x.Pipe.ID)] = true
 		case x.Socket != nil:
 			ours[fmt.Sprintf("socket:[%d]", x.Socket.Cookie)] = true
-			if x.Socket.Family == unix.AF_UNIX && x.Socket.Reset && d.unix.peer[x.Socket.Cookie] != 0 {
+			if x.Socket.Family == unix.AF_UNIX && x.Socket.Reset && d.unix.Peer[x.Socket.Cookie] != 0 {
 				return refuse(int(d.f.tree.handle.Command), "a connected UNIX socket whose other end lies outside the tree cannot be saved", "dump the other end's process as well, or close the connection")
 			}
 		}

@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/memory"
-	"github.com/wakepoint/wakepoint/internal/sys"
 )
 
 // precopyMin is the least memory, in bytes, for which copying beforehand is
@@ -46,7 +43,9 @@ func (t *Tree) Precopy(ctx context.Context, s Sink) error {
 		return fmt.Errorf("copy beforehand: %w", err)
 	}
 	for _, w := range work {
-		if err := w.copyRunning(ctx); err != nil {
+		missed, err := memory.CopyRunning(ctx, w.pid, w.ranges, make([]byte, chunk), w.sink.Put)
+		w.strategy.Missed(missed)
+		if err != nil {
 			return fmt.Errorf("copy beforehand: pid %d: %w", w.pid, err)
 		}
 	}
@@ -110,37 +109,6 @@ func (f *Frozen) track(s Sink) ([]precopy, error) {
 		work = append(work, w)
 	}
 	return work, nil
-}
-
-// copyRunning copies the memory of a running process. What changes meanwhile
-// is found by the freeze; what cannot be read at the moment is noted as missed.
-func (w *precopy) copyRunning(ctx context.Context) error {
-	buf := make([]byte, chunk)
-	var missed []memory.Range
-	defer func() { w.strategy.Missed(missed) }()
-	for _, r := range w.ranges {
-		for r.Len() > 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			n := min(uint64(len(buf)), r.Len())
-			got, err := sys.ReadProcess(w.pid, buf[:n], []unix.RemoteIovec{{Base: uintptr(r.Start), Len: int(n)}})
-			switch {
-			case err == unix.ESRCH:
-				return nil // it has ended
-			case err != nil || got < abi.PageSize:
-				missed = append(missed, memory.Range{Start: r.Start, End: r.Start + abi.PageSize})
-				r.Start += abi.PageSize
-				continue
-			}
-			whole := uint64(got) &^ (abi.PageSize - 1)
-			if err := w.sink.Put(int64(r.Start), buf[:whole]); err != nil {
-				return err
-			}
-			r.Start += whole
-		}
-	}
-	return nil
 }
 
 // begin opens the section of a space for a dump: the parent's, one that was

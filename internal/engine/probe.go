@@ -14,7 +14,9 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/memory"
+	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
+	"github.com/wakepoint/wakepoint/internal/sockdiag"
 	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
@@ -57,17 +59,17 @@ func Probe() []Feature {
 			}
 			return m.Close()
 		}))
-	add("UNIX socket table (sock_diag)", true, "a kernel with CONFIG_UNIX_DIAG is needed", func() error { _, err := readUnixTable(); return err }())
+	add("UNIX socket table (sock_diag)", true, "a kernel with CONFIG_UNIX_DIAG is needed", func() error { _, err := sockdiag.Unix(); return err }())
 	return out
 }
 
 func probeNamespaces() error {
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{initName}
+	cmd.Args = []string{namespace.Name}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC}
 	err := cmd.Start()
 	if err != nil {
-		return explain(errors.Unwrap(err))
+		return namespace.Explain(errors.Unwrap(err))
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
@@ -79,7 +81,7 @@ func probeNamespaces() error {
 func probeInit() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_, err := (&spawn{plan: initPlan{Namespaces: true, Argv: []string{"/"}}}).start(ctx)
+	_, err := (&namespace.Spawn{Plan: namespace.Plan{Namespaces: true, Argv: []string{"/"}}}).Start(ctx)
 	var refused *ExecError
 	if errors.As(err, &refused) {
 		return nil
@@ -90,7 +92,7 @@ func probeInit() error {
 // withChild stops a child at its first instructions and prepares its space.
 func withChild(f func(*tracee.Thread, *frozenSpace) error) error {
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{initName} // it waits for a plan that never comes
+	cmd.Args = []string{namespace.Name} // it waits for a plan that never comes
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err

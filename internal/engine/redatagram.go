@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sockopt"
 	"github.com/wakepoint/wakepoint/internal/sys"
 )
 
@@ -100,13 +101,13 @@ func (m *maker) fillDatagrams(s *image.Socket) error {
 func (m *maker) fillUDP() {
 	for i := range m.r.tree.Descriptions {
 		s := m.r.tree.Descriptions[i].Socket
-		if s == nil || !inet(s) || s.Type != unix.SOCK_DGRAM {
+		if s == nil || !sockopt.Inet(s) || s.Type != unix.SOCK_DGRAM {
 			continue
 		}
 		for _, p := range s.Queue {
 			for k := range m.r.tree.Descriptions {
 				o := m.r.tree.Descriptions[k].Socket
-				if o != nil && inet(o) && o.Type == unix.SOCK_DGRAM && sentBy(o, p.From) {
+				if o != nil && sockopt.Inet(o) && o.Type == unix.SOCK_DGRAM && sentBy(o, p.From) {
 					_ = sys.SendTo(int(m.r.files[k].Fd()), p.Data, reachable(s.Local, p.From))
 					break
 				}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/tape"
 )
@@ -286,7 +287,7 @@ func (e *ChangedError) Error() string {
 func (r *restorer) fetch(b *builtProcess, files []*os.File) ([]int, error) {
 	tp := new(tape.Tape)
 	for _, f := range files {
-		tp.Add("pidfd_getfd", r.arch.NR.PidfdGetfd, tape.N(initSelf), tape.N(int(f.Fd())), tape.N(0))
+		tp.Add("pidfd_getfd", r.arch.NR.PidfdGetfd, tape.N(namespace.FDSelf), tape.N(int(f.Fd())), tape.N(0))
 	}
 	p, err := b.leader().Play(&b.space, tp)
 	if err != nil {
@@ -399,7 +400,7 @@ func (r *restorer) leaveShop(b *builtProcess) error {
 		return err
 	}
 	if b == r.stub {
-		if _, err := b.leader().One(&b.space, "close", r.arch.NR.Close, tape.N(initSelf)); err != nil {
+		if _, err := b.leader().One(&b.space, "close", r.arch.NR.Close, tape.N(namespace.FDSelf)); err != nil {
 			return err
 		}
 	}

@@ -89,7 +89,7 @@ func (r *restorer) openDeleted(o *image.Object) (*os.File, error) {
 
 // openSegment makes a System V segment with its old id.
 func (r *restorer) openSegment(o *image.Object) error {
-	return inIPC(r.init.pid, func() error {
+	return inIPC(r.init.PID, func() error {
 		if err := os.WriteFile("/proc/sys/kernel/shm_next_id", []byte(strconv.Itoa(o.ID)), 0); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func (r *restorer) sealObjects() error {
 				return fmt.Errorf("seal memfd %s: %w", o.Name, err)
 			}
 		case o.Kind == image.SysV && o.Mode&shmDest != 0:
-			if err := inIPC(r.init.pid, func() error { return sys.ShmRemove(o.ID) }); err != nil {
+			if err := inIPC(r.init.PID, func() error { return sys.ShmRemove(o.ID) }); err != nil {
 				return fmt.Errorf("mark segment %d for removal: %w", o.ID, err)
 			}
 		}

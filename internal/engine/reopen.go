@@ -15,41 +15,29 @@ import (
 	"github.com/wakepoint/wakepoint/internal/image"
 )
 
-// openDescriptions makes every open file description here; the processes
-// fetch them from us. What one needs of another comes in a second round.
+// openDescriptions makes every open file description here; the processes,
+// which are there already, fetch them from us. What one needs of another comes
+// in a second round.
 func (r *restorer) openDescriptions() error {
 	r.files = make([]*os.File, len(r.tree.Descriptions))
-	m := maker{r: r, pipes: map[uint64]*pipeEnds{}, sockets: map[uint64]int{}}
+	m := maker{r: r, pipes: map[uint64]*pipeEnds{}, sockets: map[uint64]int{}, ghosts: map[int]*builtProcess{}}
+	for i := range r.tree.Descriptions {
+		if s := r.tree.Descriptions[i].Socket; s != nil {
+			m.sockets[s.Cookie] = i
+		}
+	}
 	for i := range r.tree.Descriptions {
 		if err := m.open(i, &r.tree.Descriptions[i]); err != nil {
 			return fmt.Errorf("open %s: %w", describeForPeople(&r.tree.Descriptions[i]), err)
 		}
 	}
+	if err := m.connectUnix(); err != nil {
+		return fmt.Errorf("connect sockets: %w", err)
+	}
 	if err := m.sendInFlight(); err != nil {
 		return err
 	}
-	m.close()
-	return nil
-}
-
-// openLate opens what belongs to the processes, which are there now.
-func (r *restorer) openLate() error {
-	m := maker{r: r, late: true}
-	for i := range r.tree.Descriptions {
-		d := &r.tree.Descriptions[i]
-		var err error
-		switch {
-		case r.files[i] != nil:
-		case d.Kind == image.Pidfd && d.Target == 0:
-			r.files[i], err = r.deadPidfd(d.Flags)
-		case ofProcess(d.Path):
-			err = m.open(i, d)
-		}
-		if err != nil {
-			return fmt.Errorf("open %s: %w", describeForPeople(d), err)
-		}
-	}
-	return nil
+	return m.close()
 }
 
 // ofProcess says whether a path is that of a process in /proc.
@@ -60,13 +48,13 @@ func ofProcess(path string) bool {
 
 // deadPidfd makes a pidfd of a process of the tree that has ended; they are all
 // alike.
-func (r *restorer) deadPidfd(flags int) (*os.File, error) {
+func (r *restorer) deadPidfd(flags int) (int, error) {
 	b, err := r.child(r.stub, 0, 0, nil)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	fd, err := unix.PidfdOpen(b.pid, flags&unix.PIDFD_NONBLOCK)
-	return os.NewFile(uintptr(fd), "pidfd"), errors.Join(err, r.end(r.stub, b, r.stub))
+	return fd, errors.Join(err, r.end(r.stub, b, r.stub))
 }
 
 func describeForPeople(d *image.Description) string {
@@ -80,20 +68,26 @@ func describeForPeople(d *image.Description) string {
 type maker struct {
 	r       *restorer
 	pipes   map[uint64]*pipeEnds
-	sockets map[uint64]int // cookie to description, for pairs
-	late    bool           // the processes are there
+	sockets map[uint64]int // cookie to description
+	gone    []gonePeer
+	ghosts  map[int]*builtProcess // by the number that they were asked to have
 }
 
-func (m *maker) close() {
+func (m *maker) close() error {
 	for _, p := range m.pipes {
 		p.close()
 	}
+	var errs error
+	for _, g := range m.ghosts {
+		errs = errors.Join(errs, m.r.end(m.r.stub, g, m.r.stub))
+	}
+	return errs
 }
 
 // open makes description i. Those that only the process itself can make
-// (pidfds, its own /proc) are left nil and made by its tape.
+// (pidfds) are left nil and made by its tape.
 func (m *maker) open(i int, d *image.Description) error {
-	if m.r.files[i] != nil || d.Kind != image.Device && ofProcess(d.Path) && d.Object < 0 && !m.late {
+	if m.r.files[i] != nil || d.Socket != nil && m.hasPeer(d.Socket) {
 		return nil
 	}
 	fd, err := -1, error(nil)
@@ -121,11 +115,14 @@ func (m *maker) open(i int, d *image.Description) error {
 	case image.InotifyKind:
 		fd, err = m.inotify(d)
 	case image.SocketKind:
-		fd, err = m.socket(i, d)
+		fd, err = m.socket(d)
 	case image.PtySlave:
 		fd, err = unix.Open(m.r.inside(m.r.tree.Terminal.Path), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	case image.Pidfd:
-		return nil
+		if d.Target != 0 {
+			return nil
+		}
+		fd, err = m.r.deadPidfd(d.Flags)
 	default:
 		return fmt.Errorf("a description of kind %q is unknown", d.Kind)
 	}

@@ -10,18 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sockopt"
 	"github.com/wakepoint/wakepoint/internal/sys"
 )
 
 // socket makes a socket.
-func (m *maker) socket(i int, d *image.Description) (int, error) {
+func (m *maker) socket(d *image.Description) (int, error) {
 	s := d.Socket
 	switch {
-	case s.Family == unix.AF_UNIX && (s.PeerID != 0 || s.Reset) && s.Type != unix.SOCK_DGRAM, m.paired(s):
-		return m.unixPair(i, s)
 	case s.Reset:
 		m.r.resets++
-		return resetTCP(s)
+		return sockopt.Reset(s)
 	}
 	fd, err := unix.Socket(s.Family, s.Type|unix.SOCK_CLOEXEC, s.Protocol)
 	if err != nil {
@@ -38,12 +37,12 @@ func (m *maker) socket(i int, d *image.Description) (int, error) {
 // (IP_FREEBIND), and a port may still be in TIME_WAIT (SO_REUSEADDR); both
 // are then set to what they were.
 func (m *maker) setUp(fd int, s *image.Socket) error {
-	if inet(s) {
+	if sockopt.Inet(s) {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
 		for _, o := range s.Options {
 			if o.Level == unix.IPPROTO_IPV6 && o.Name == unix.IPV6_V6ONLY || o.Level == unix.SOL_SOCKET && o.Name == unix.SO_REUSEPORT {
-				if err := setOption(fd, o); err != nil {
+				if err := sockopt.Set(fd, o); err != nil {
 					return err
 				}
 			}
@@ -55,15 +54,20 @@ func (m *maker) setUp(fd int, s *image.Socket) error {
 		}
 	}
 	if s.Listening {
-		if err := unix.Listen(fd, s.Backlog); err != nil {
+		if err := m.listen(fd, s); err != nil {
 			return fmt.Errorf("listen at %s: %w", addressText(s), err)
 		}
 	}
 	// Sockets of a killed tree may linger at the port; if they had no
 	// SO_REUSEADDR they forbid it to be used again until a minute has passed.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, tcpRepairOff)
-	if err := setOptions(fd, s); err != nil {
+	if err := sockopt.SetAll(fd, s); err != nil {
 		return err
+	}
+	for _, g := range s.Groups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
+			return fmt.Errorf("join group %d: %w", g, err)
+		}
 	}
 	if s.Listening {
 		return nil
@@ -82,7 +86,7 @@ func (m *maker) setUp(fd int, s *image.Socket) error {
 func (m *maker) bind(fd int, s *image.Socket) error {
 	if s.Family != unix.AF_UNIX || s.Local[2] == 0 {
 		err := sys.Bind(fd, s.Local)
-		if err == unix.EADDRINUSE && tcp(s) {
+		if err == unix.EADDRINUSE && sockopt.TCP(s) {
 			err = m.bindOver(fd, s)
 		}
 		if err != nil {
@@ -90,8 +94,12 @@ func (m *maker) bind(fd int, s *image.Socket) error {
 		}
 		return nil
 	}
-	if s.Path == "" {
-		return nil // its file was removed before: it cannot be reached anyway
+	if s.Path == "" { // its file was removed before: the name alone remains
+		f, err := bindApart(fd, s.Local)
+		if err == nil {
+			_ = f.Close()
+		}
+		return err
 	}
 	if err := m.r.makeDirs(s.Dirs); err != nil {
 		return err
@@ -117,7 +125,7 @@ const tcpRepairOff = -1
 func (m *maker) bindOver(fd int, s *image.Socket) error {
 	port := binary.BigEndian.Uint16(s.Local[2:])
 	for _, name := range []string{"tcp", "tcp6"} {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", m.r.init.pid, name))
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", m.r.init.PID, name))
 		if err != nil {
 			continue
 		}
@@ -145,135 +153,14 @@ func addressText(s *image.Socket) string {
 	return fmt.Sprintf("port %d", port)
 }
 
-func setOptions(fd int, s *image.Socket) error {
-	for _, o := range s.Options {
-		if err := setOption(fd, o); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// setOption puts an option back. Buffer sizes are halved because the kernel
-// doubles them; where root may, they are forced beyond the system's limit.
-func setOption(fd int, o image.Option) error {
-	if len(o.Value) == 0 {
-		return nil
-	}
-	v := append([]byte(nil), o.Value...)
-	name := o.Name
-	if o.Level == unix.SOL_SOCKET && (name == unix.SO_SNDBUF || name == unix.SO_RCVBUF) {
-		binary.NativeEndian.PutUint32(v, binary.NativeEndian.Uint32(v)/2)
-		force := unix.SO_SNDBUFFORCE
-		if name == unix.SO_RCVBUF {
-			force = unix.SO_RCVBUFFORCE
-		}
-		now := make([]byte, 4)
-		if n, err := sys.GetsockoptBytes(fd, o.Level, name, now); err == nil && string(now[:n]) == string(o.Value) {
-			return nil // setting it would end its automatic tuning
-		}
-		if sys.SetsockoptBytes(fd, o.Level, force, v) == nil {
-			return nil
-		}
-	} else {
-		now := make([]byte, len(v))
-		if n, err := sys.GetsockoptBytes(fd, o.Level, name, now); err == nil && string(now[:n]) == string(v) {
-			return nil
-		}
-	}
-	if err := sys.SetsockoptBytes(fd, o.Level, name, v); err != nil && err != unix.ENOPROTOOPT {
-		return fmt.Errorf("socket option %d/%d: %w", o.Level, o.Name, err)
-	}
-	return nil
-}
-
-// resetTCP makes a socket whose connection was reset by its peer: reading it
-// gives ECONNRESET, as the program of a crashed machine's peer would see.
-func resetTCP(s *image.Socket) (int, error) {
-	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	family, loopback := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	if s.Family == unix.AF_INET6 {
-		_ = unix.Close(l)
-		family = unix.AF_INET6
-		l, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		mapped := [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}
-		loopback = &unix.SockaddrInet6{Addr: mapped}
-	}
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(l)
-	if err := unix.Bind(l, loopback); err != nil {
-		return -1, err
-	}
-	if err := unix.Listen(l, 1); err != nil {
-		return -1, err
-	}
-	to, err := unix.Getsockname(l)
-	if err != nil {
-		return -1, err
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, s.Protocol)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.Connect(fd, to); err != nil {
-		return -1, err
-	}
-	peer, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.SetsockoptLinger(peer, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
-		return -1, err
-	}
-	_ = unix.Close(peer)
-	return fd, setOptions(fd, s)
-}
-
-// unixPair makes a connected UNIX socket and keeps its other end for the
-// description that is the peer. Without a peer in the tree the connection is
-// closed from the other side.
-func (m *maker) unixPair(i int, s *image.Socket) (int, error) {
-	if j, ok := m.sockets[s.PeerID]; ok && s.PeerID != 0 {
-		return -1, fmt.Errorf("the peer of socket %d was made before without it (%d)", i, j)
-	}
-	fds, err := unix.Socketpair(s.Family, s.Type|unix.SOCK_CLOEXEC, s.Protocol)
-	if err != nil {
-		return -1, err
-	}
-	if s.PeerID == 0 {
-		m.r.resets++
-		if err := fillSocket(m.r, fds[1], s.Queue); err != nil {
-			return -1, err
-		}
-		_ = unix.Close(fds[1])
-		return fds[0], setOptions(fds[0], s)
-	}
-	for k := range m.r.tree.Descriptions {
-		d := &m.r.tree.Descriptions[k]
-		if d.Socket == nil || d.Socket.Cookie != s.PeerID {
-			continue
-		}
-		if err := errors.Join(setOptions(fds[0], s), setOptions(fds[1], d.Socket)); err != nil {
-			return -1, err
-		}
-		m.r.files[k] = os.NewFile(uintptr(fds[1]), "socket")
-		return fds[0], m.finish(fds[1], d)
-	}
-	return -1, fmt.Errorf("the peer %d of a socket is not in the image", s.PeerID)
-}
-
 // sendInFlight fills the queues of the sockets, from the side of their peers,
 // when every description that may travel in them is there.
 func (m *maker) sendInFlight() error {
-	byCookie := map[uint64]int{}
-	for i := range m.r.tree.Descriptions {
-		if s := m.r.tree.Descriptions[i].Socket; s != nil {
-			byCookie[s.Cookie] = i
-		}
-	}
+	byCookie := m.sockets
 	m.fillUDP()
+	if err := m.closeGone(); err != nil {
+		return fmt.Errorf("queue of a socket: %w", err)
+	}
 	if err := m.connectDatagrams(byCookie); err != nil {
 		return err
 	}

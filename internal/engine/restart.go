@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
 
@@ -343,11 +344,11 @@ func (r *restorer) sinceImage() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	theirs, err := readOffsets(r.init.pid)
+	theirs, err := namespace.Offsets(r.init.PID)
 	if err != nil {
 		return 0, err
 	}
-	ours, err := readOffsets(os.Getpid())
+	ours, err := namespace.Offsets(os.Getpid())
 	return max(now+theirs[0]-ours[0]-r.tree.Clock.Monotonic, 0), err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tracee"
@@ -38,7 +39,7 @@ type restorer struct {
 	arch   *abi.Arch
 	tracer *tracee.Tracer
 	proc   *procfs.Reader
-	init   *initProcess
+	init   *namespace.Init
 	stub   *builtProcess // the init, seized
 	built  map[int]*builtProcess
 	order  []*builtProcess
@@ -109,9 +110,6 @@ func (r *restorer) build(ctx context.Context) error {
 	if err := r.openObjects(); err != nil {
 		return err
 	}
-	if err := r.openDescriptions(); err != nil {
-		return err
-	}
 	return r.tracer.Do(func() error {
 		for _, step := range []struct {
 			what string
@@ -151,19 +149,19 @@ func (r *restorer) startInit(ctx context.Context) error {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot); err != nil {
 		return err
 	}
-	ours, err := readOffsets(os.Getpid())
+	ours, err := namespace.Offsets(os.Getpid())
 	if err != nil {
 		return err
 	}
 	off := max(time.Now().UnixNano()-r.tree.Clock.Realtime, 0)
-	s := spawn{helper: r.o.Helper, record: r.o.Record, hostIPC: r.tree.HostIPC,
-		monotonic: r.tree.Clock.Monotonic - mono.Nano() + ours[0],
-		boottime:  r.tree.Clock.Boottime + off - boot.Nano() + ours[1],
-		plan:      initPlan{Namespaces: !r.o.HostPIDs, Restore: max(r.tree.Command, 1), Terminal: r.tree.Terminal != nil}}
+	s := namespace.Spawn{Helper: r.o.Helper, Record: r.o.Record, HostIPC: r.tree.HostIPC,
+		Monotonic: r.tree.Clock.Monotonic - mono.Nano() + ours[0],
+		Boottime:  r.tree.Clock.Boottime + off - boot.Nano() + ours[1],
+		Plan:      namespace.Plan{Namespaces: !r.o.HostPIDs, Restore: max(r.tree.Command, 1), Terminal: r.tree.Terminal != nil}}
 	if t := r.tree.Terminal; t != nil {
-		s.plan.Rows, s.plan.Cols = t.Size[0], t.Size[1]
+		s.Plan.Rows, s.Plan.Cols = t.Size[0], t.Size[1]
 	}
-	if r.init, err = s.start(ctx); err != nil {
+	if r.init, err = s.Start(ctx); err != nil {
 		return err
 	}
 	return r.fetchMaster()
@@ -174,12 +172,12 @@ func (r *restorer) fetchMaster() error {
 	if r.tree.Terminal == nil {
 		return nil
 	}
-	pidfd, err := unix.PidfdOpen(r.init.pid, 0)
+	pidfd, err := unix.PidfdOpen(r.init.PID, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(pidfd)
-	fd, err := unix.PidfdGetfd(pidfd, initMaster, 0)
+	fd, err := unix.PidfdGetfd(pidfd, namespace.FDMaster, 0)
 	if err != nil {
 		return fmt.Errorf("fetch the terminal: %w", err)
 	}
@@ -191,7 +189,7 @@ func (r *restorer) fetchMaster() error {
 // seizeInit stops the init in its wait. From here on it, and what it will
 // give birth to, dies with us.
 func (r *restorer) seizeInit() error {
-	t, err := r.tracer.Seize(r.arch, r.init.pid, sys.OptionExitKill)
+	t, err := r.tracer.Seize(r.arch, r.init.PID, sys.OptionExitKill)
 	if err != nil {
 		return err
 	}
@@ -233,7 +231,7 @@ func (re *Restored) Handle() Handle {
 	if b := re.r.built[re.r.tree.Command]; b != nil {
 		command = b.pid
 	}
-	h, err := handleOf(PID(re.r.init.pid), command)
+	h, err := handleOf(PID(re.r.init.PID), command)
 	if err != nil {
 		return Handle{}
 	}
@@ -248,7 +246,7 @@ func (re *Restored) Run() (*Tree, error) {
 	if b := r.built[r.tree.Command]; b != nil {
 		command = b.pid
 	}
-	h, err := handleOf(PID(r.init.pid), command)
+	h, err := handleOf(PID(r.init.PID), command)
 	if err != nil {
 		return nil, errors.Join(err, r.abandon())
 	}
@@ -262,7 +260,7 @@ func (re *Restored) Run() (*Tree, error) {
 				}
 			}
 		}
-		r.init.release()
+		r.init.Release()
 		var errs error
 		for i := len(all) - 1; i >= 0; i-- {
 			errs = errors.Join(errs, all[i].release())
@@ -273,7 +271,7 @@ func (re *Restored) Run() (*Tree, error) {
 		return nil, errors.Join(err, r.abandon())
 	}
 	r.close()
-	t, err := openTree(h, r.o.Record, r.init.ended)
+	t, err := openTree(h, r.o.Record, r.init.Ended)
 	if err == nil {
 		t.broken = broken
 	}
@@ -295,7 +293,7 @@ func (re *Restored) Kill() error { return re.r.abandon() }
 // abandon kills everything that was built and removes what was made for it.
 func (r *restorer) abandon() error {
 	if r.init != nil {
-		_ = unix.Kill(r.init.pid, unix.SIGKILL)
+		_ = unix.Kill(r.init.PID, unix.SIGKILL)
 	}
 	for _, b := range r.order {
 		_ = unix.Kill(b.pid, unix.SIGKILL)
@@ -320,12 +318,12 @@ func (r *restorer) abandon() error {
 	if r.init == nil {
 		return nil
 	}
-	r.init.release()
+	r.init.Release()
 	select {
-	case <-r.init.ended:
+	case <-r.init.Ended:
 		return nil
 	case <-time.After(10 * time.Second):
-		return fmt.Errorf("the init %d of an abandoned restore does not end", r.init.pid)
+		return fmt.Errorf("the init %d of an abandoned restore does not end", r.init.PID)
 	}
 }
 
@@ -360,5 +358,5 @@ func (r *restorer) path(p string) string {
 
 // inside is a path of the new tree as this process reaches it.
 func (r *restorer) inside(p string) string {
-	return fmt.Sprintf("/proc/%d/root%s", r.init.pid, r.path(p))
+	return fmt.Sprintf("/proc/%d/root%s", r.init.PID, r.path(p))
 }

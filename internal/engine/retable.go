@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tape"
 )
 
 // fillTables gives every process its descriptors.
 func (r *restorer) fillTables() error {
-	if err := errors.Join(r.sealObjects(), r.openLate()); err != nil {
+	if err := errors.Join(r.openDescriptions(), r.sealObjects()); err != nil {
 		return err
 	}
 	for _, b := range r.order {
@@ -55,8 +56,8 @@ func (r *restorer) planTable(p *image.Process, t *image.Table) *tape.Tape {
 	for _, e := range t.Entries {
 		top = max(top, e.FD)
 	}
-	self := max(top, initSelf) + 2
-	tp.Add("dup3", nr.Dup3, tape.N(initSelf), tape.N(self), tape.N(unix.O_CLOEXEC))
+	self := max(top, namespace.FDSelf) + 2
+	tp.Add("dup3", nr.Dup3, tape.N(namespace.FDSelf), tape.N(self), tape.N(unix.O_CLOEXEC))
 	closeRange := func(from, to int) {
 		if from <= to {
 			tp.Add("close_range", nr.CloseRange, tape.N(from), tape.N(to), tape.N(0))

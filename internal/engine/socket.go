@@ -2,12 +2,14 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sockopt"
 	"github.com/wakepoint/wakepoint/internal/sys"
 )
 
@@ -17,56 +19,6 @@ const (
 	tcpClose   = 7
 	tcpListen  = 10
 )
-
-const ipprotoMPTCP = 262
-
-// options are the socket options that are saved, in the order in which they
-// are put back. Sizes are the largest; the kernel says how much it is.
-var options = []struct {
-	level, name, size int
-	families          func(s *image.Socket) bool
-	twice             bool // the kernel doubles what is set
-}{
-	{unix.SOL_SOCKET, unix.SO_REUSEADDR, 4, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_REUSEPORT, 4, inet, false},
-	{unix.SOL_SOCKET, unix.SO_BROADCAST, 4, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 4, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_LINGER, 8, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_OOBINLINE, 4, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_PRIORITY, 4, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_MARK, 4, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_RCVLOWAT, 4, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_RCVTIMEO, 16, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_SNDTIMEO, 16, anySocket, false},
-	{unix.SOL_SOCKET, unix.SO_SNDBUF, 4, anySocket, true},
-	{unix.SOL_SOCKET, unix.SO_RCVBUF, 4, anySocket, true},
-	{unix.SOL_SOCKET, unix.SO_PASSCRED, 4, local, false},
-	{unix.SOL_SOCKET, unix.SO_TIMESTAMP, 4, anySocket, false},
-	{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 4, inet6, false},
-	{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 4, inet6, false},
-	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 4, inet6, false},
-	{unix.IPPROTO_IP, unix.IP_TOS, 4, inet, false},
-	{unix.IPPROTO_IP, unix.IP_TTL, 4, inet, false},
-	{unix.IPPROTO_IP, unix.IP_PKTINFO, 4, inet, false},
-	{unix.IPPROTO_IP, unix.IP_FREEBIND, 4, inet, false},
-	{unix.IPPROTO_TCP, unix.TCP_NODELAY, 4, tcp, false},
-	{unix.IPPROTO_TCP, unix.TCP_MAXSEG, 4, never, false},
-	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 4, tcp, false},
-	{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 4, tcp, false},
-	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4, tcp, false},
-	{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 4, tcp, false},
-	{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 4, tcp, false},
-	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 4, listeningTCP, false},
-}
-
-func anySocket(*image.Socket) bool { return true }
-func never(*image.Socket) bool     { return false }
-func local(s *image.Socket) bool   { return s.Family == unix.AF_UNIX }
-func inet(s *image.Socket) bool    { return s.Family == unix.AF_INET || s.Family == unix.AF_INET6 }
-func inet6(s *image.Socket) bool   { return s.Family == unix.AF_INET6 }
-func tcp(s *image.Socket) bool     { return inet(s) && s.Type == unix.SOCK_STREAM }
-
-func listeningTCP(s *image.Socket) bool { return tcp(s) && s.Listening && s.Protocol != ipprotoMPTCP }
 
 // socket describes a socket.
 func (d *dumper) socket(c *descriptor, desc *image.Description) error {
@@ -89,7 +41,7 @@ func (d *dumper) socket(c *descriptor, desc *image.Description) error {
 	}
 	s.Local, s.Peer = sockname(fd, syscall.SYS_GETSOCKNAME), sockname(fd, syscall.SYS_GETPEERNAME)
 	s.Connected = s.Peer != nil
-	if err := readOptions(fd, s); err != nil {
+	if err := sockopt.Read(fd, s); err != nil {
 		return fmt.Errorf("socket fd %d: %w", c.fd, err)
 	}
 	switch s.Family {
@@ -99,10 +51,32 @@ func (d *dumper) socket(c *descriptor, desc *image.Description) error {
 		return d.inetSocket(c, fd, desc)
 	case unix.AF_NETLINK:
 		if s.Protocol == unix.NETLINK_ROUTE || s.Protocol == unix.NETLINK_GENERIC || s.Protocol == unix.NETLINK_KOBJECT_UEVENT {
-			return nil
+			return d.netlinkSocket(c, fd, s)
 		}
 	}
 	return c.refuse(fmt.Sprintf("a socket of family %d at", s.Family), "")
+}
+
+// netlinkSocket describes a netlink socket: its number and the groups that it
+// listens to. What it has received and not read is lost if it is a message to
+// a group; an answer is refused.
+func (d *dumper) netlinkSocket(c *descriptor, fd int, s *image.Socket) error {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(p, 0); err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0 {
+		return errors.Join(&blockedError{}, c.refuse("a netlink socket with unread messages,", "it will be possible in a moment"))
+	}
+	s.Bound = len(s.Local) == 12 && binary.NativeEndian.Uint32(s.Local[4:]) != 0 // it has a number
+	groups := make([]byte, 128)
+	n, err := sys.GetsockoptBytes(fd, unix.SOL_NETLINK, unix.NETLINK_LIST_MEMBERSHIPS, groups)
+	if err != nil {
+		return fmt.Errorf("groups of netlink fd %d: %w", c.fd, err)
+	}
+	for i := range min(n, len(groups)) * 8 {
+		if groups[i/8]&(1<<(i%8)) != 0 {
+			s.Groups = append(s.Groups, i+1)
+		}
+	}
+	return nil
 }
 
 func sockname(fd, call int) []byte {
@@ -112,24 +86,6 @@ func sockname(fd, call int) []byte {
 		return nil
 	}
 	return buf[:n]
-}
-
-func readOptions(fd int, s *image.Socket) error {
-	for _, o := range options {
-		if !o.families(s) {
-			continue
-		}
-		buf := make([]byte, o.size)
-		n, err := sys.GetsockoptBytes(fd, o.level, o.name, buf)
-		if err == unix.ENOPROTOOPT || err == unix.EOPNOTSUPP || err == unix.EINVAL {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("option %d/%d: %w", o.level, o.name, err)
-		}
-		s.Options = append(s.Options, image.Option{Level: o.level, Name: o.name, Value: buf[:n]})
-	}
-	return nil
 }
 
 // inetSocket describes TCP, MPTCP and UDP. Of what waits in a UDP queue only

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
@@ -138,10 +139,10 @@ func openTree(h Handle, record *os.File, reaped chan struct{}) (*Tree, error) {
 
 // fromInit fetches what the init holds for us.
 func (t *Tree) fromInit(record *os.File) {
-	if fd, err := unix.PidfdGetfd(t.initFD, initRecord, 0); err == nil {
+	if fd, err := unix.PidfdGetfd(t.initFD, namespace.FDRecord, 0); err == nil {
 		t.record = os.NewFile(uintptr(fd), "record")
 	}
-	fd, err := unix.PidfdGetfd(t.initFD, initMaster, 0)
+	fd, err := unix.PidfdGetfd(t.initFD, namespace.FDMaster, 0)
 	if err != nil {
 		return
 	}
@@ -339,46 +340,13 @@ func hostNumber(initPID, inside int) (int, error) {
 	return 0, fmt.Errorf("pid %d inside of %d: %w", inside, initPID, os.ErrProcessDone)
 }
 
-// explain turns the EPERM of namespaces into words.
-func explain(err error) error {
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%w (CAP_SYS_ADMIN is needed)", err)
-	}
-	return err
-}
-
 // clockOffsets reads what the tree's time namespace adds to our own, ns:
 // of CLOCK_MONOTONIC and CLOCK_BOOTTIME.
 func (t *Tree) clockOffsets() (out [2]int64, err error) {
-	theirs, err := readOffsets(t.member())
+	theirs, err := namespace.Offsets(t.member())
 	if err != nil {
 		return out, err
 	}
-	ours, err := readOffsets(os.Getpid())
+	ours, err := namespace.Offsets(os.Getpid())
 	return [2]int64{theirs[0] - ours[0], theirs[1] - ours[1]}, err
-}
-
-// readOffsets parses /proc/PID/timens_offsets (time_namespaces(7)).
-func readOffsets(pid int) (out [2]int64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", pid))
-	if errors.Is(err, os.ErrNotExist) {
-		return out, nil // a kernel without time namespaces
-	}
-	if err != nil {
-		return out, err
-	}
-	for line := range strings.Lines(string(b)) {
-		var name string
-		var sec, ns int64
-		if _, err := fmt.Sscan(line, &name, &sec, &ns); err != nil {
-			return out, fmt.Errorf("parse timens_offsets: %w", err)
-		}
-		switch name {
-		case "monotonic", "1":
-			out[0] = sec*1e9 + ns
-		case "boottime", "7":
-			out[1] = sec*1e9 + ns
-		}
-	}
-	return out, nil
 }

@@ -2,92 +2,19 @@ package engine
 
 import (
 	"bytes"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sockdiag"
 	"github.com/wakepoint/wakepoint/internal/sys"
 )
-
-// unixTable is what sock_diag(7) says of the UNIX sockets of the tree's
-// network namespace, by inode.
-type unixTable struct {
-	peer    map[uint64]uint64
-	waiting map[uint64][]uint64 // listening: connections not yet accepted
-	backlog map[uint64]int
-	shut    map[uint64]int
-}
-
-// Constants of include/uapi/linux/unix_diag.h.
-const (
-	sockDiagByFamily = 20
-	udiagShowPeer    = 0x4
-	udiagShowIcons   = 0x8
-	udiagShowRqlen   = 0x10
-	unixDiagPeer     = 2
-	unixDiagIcons    = 3
-	unixDiagRqlen    = 4
-	unixDiagShutdown = 6
-)
-
-// readUnixTable asks the kernel for all UNIX sockets.
-func readUnixTable() (*unixTable, error) {
-	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
-	if err != nil {
-		return nil, fmt.Errorf("sock_diag: %w", err)
-	}
-	defer conn.Close()
-	req := make([]byte, 24) // struct unix_diag_req
-	req[0] = unix.AF_UNIX
-	binary.LittleEndian.PutUint32(req[4:], 0xffffffff)
-	binary.LittleEndian.PutUint32(req[12:], udiagShowPeer|udiagShowIcons|udiagShowRqlen)
-	msgs, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: req})
-	if err != nil {
-		return nil, fmt.Errorf("sock_diag: %w", err)
-	}
-	t := &unixTable{peer: map[uint64]uint64{}, waiting: map[uint64][]uint64{}, backlog: map[uint64]int{}, shut: map[uint64]int{}}
-	for _, m := range msgs {
-		if len(m.Data) >= 16 { // struct unix_diag_msg
-			t.add(uint64(binary.LittleEndian.Uint32(m.Data[4:])), m.Data[16:])
-		}
-	}
-	return t, nil
-}
-
-func (t *unixTable) add(ino uint64, attrs []byte) {
-	ad, err := netlink.NewAttributeDecoder(attrs)
-	if err != nil {
-		return
-	}
-	for ad.Next() {
-		switch b := ad.Bytes(); ad.Type() {
-		case unixDiagPeer:
-			if len(b) >= 4 {
-				t.peer[ino] = uint64(binary.LittleEndian.Uint32(b))
-			}
-		case unixDiagIcons:
-			for ; len(b) >= 4; b = b[4:] {
-				t.waiting[ino] = append(t.waiting[ino], uint64(binary.LittleEndian.Uint32(b)))
-			}
-		case unixDiagRqlen:
-			if len(b) >= 8 {
-				t.backlog[ino] = int(binary.LittleEndian.Uint32(b[4:]))
-			}
-		case unixDiagShutdown:
-			if len(b) >= 1 {
-				t.shut[ino] = int(b[0])
-			}
-		}
-	}
-}
 
 // unixSocket describes a UNIX socket; the links between sockets are resolved
 // when all are known.
@@ -95,18 +22,16 @@ func (d *dumper) unixSocket(c *descriptor, fd int, desc *image.Description) erro
 	s := desc.Socket
 	if d.unix == nil {
 		var err error
-		if d.unix, err = readUnixTable(); err != nil {
+		if d.unix, err = sockdiag.Unix(); err != nil {
 			return err
 		}
 	}
 	s.Bound = len(s.Local) > 2
-	s.PeerID, s.Shutdown = d.unix.peer[s.Cookie], d.unix.shut[s.Cookie]
+	s.PeerID, s.Shutdown = d.unix.Peer[s.Cookie], d.unix.Shutdown[s.Cookie]
 	if s.Listening {
-		s.Backlog = d.unix.backlog[s.Cookie]
+		s.Backlog, s.Accept = d.unix.Backlog[s.Cookie], d.unix.Waiting[s.Cookie]
 	}
-	if ucred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-		s.Creds = [3]int{int(ucred.Pid), int(ucred.Uid), int(ucred.Gid)}
-	}
+	d.identities(c, fd, s)
 	if err := d.socketFile(c, s); err != nil {
 		return err
 	}
@@ -116,6 +41,31 @@ func (d *dumper) unixSocket(c *descriptor, fd int, desc *image.Description) erro
 	var err error
 	s.Queue, err = d.peekQueue(c, fd, s)
 	return err
+}
+
+// identities notes who the peer was when it connected or listened, in the
+// tree's own numbers, and who has the socket.
+func (d *dumper) identities(c *descriptor, fd int, s *image.Socket) {
+	s.By = [3]int{c.p.ns, int(c.p.status.Uid[1]), int(c.p.status.Gid[1])}
+	if s.Connected && s.PeerID == 0 {
+		if n, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ); err == nil && n > 0 {
+			d.unseen[s.Cookie] = c
+		}
+	}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return
+	}
+	s.Creds = [3]int{0, int(peer.Uid), int(peer.Gid)}
+	for _, p := range d.f.processes {
+		if p.pid == int(peer.Pid) {
+			s.Creds[0] = p.ns
+		}
+	}
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	if n, err := unix.Poll(p, 0); err == nil && n > 0 && p[0].Revents&unix.POLLERR != 0 {
+		s.Error = int(unix.ECONNRESET) // the only one that a UNIX socket has
+	}
 }
 
 // socketFile notes where a bound socket lies, with its directories.
@@ -233,12 +183,20 @@ func (d *dumper) ownDescriptor(c *descriptor, fd int) (int, error) {
 	return e.Description, err
 }
 
-// resolveUnix marks the connections whose other end lies outside the tree.
+// resolveUnix marks the connections whose other end lies outside the tree or
+// has hung up. One that waits to be accepted is made again if nothing was sent
+// on it yet: what was cannot be seen.
 func (d *dumper) resolveUnix() error {
-	inTree := map[uint64]bool{}
+	inTree, waiting := map[uint64]bool{}, map[uint64]bool{}
 	for i := range d.tree.Descriptions {
 		if s := d.tree.Descriptions[i].Socket; s != nil {
 			inTree[s.Cookie] = true
+			for _, c := range s.Accept {
+				if w := d.unseen[c]; w != nil {
+					return errors.Join(&blockedError{}, w.refuse("a connection that waits to be accepted and to which something was sent,", "it will be possible in a moment"))
+				}
+				waiting[c] = true
+			}
 		}
 	}
 	for i := range d.tree.Descriptions {
@@ -249,8 +207,8 @@ func (d *dumper) resolveUnix() error {
 		if s.PeerID != 0 && !inTree[s.PeerID] {
 			s.PeerID = 0
 			s.Reset = s.Type != unix.SOCK_DGRAM
-		} else if s.PeerID == 0 && s.Connected && s.Type != unix.SOCK_DGRAM {
-			s.Reset = true // its peer has hung up
+		} else if s.PeerID == 0 && s.Connected && s.Type != unix.SOCK_DGRAM && !waiting[s.Cookie] {
+			s.Reset, s.Hung = true, true
 		}
 	}
 	return nil

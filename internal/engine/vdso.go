@@ -34,7 +34,7 @@ type vdsoPlan struct {
 
 // planVdso compares the vdso of the init with the image's.
 func (r *restorer) planVdso() error {
-	maps, err := r.proc.Maps(r.init.pid)
+	maps, err := r.proc.Maps(r.init.PID)
 	if err != nil {
 		return gone(err)
 	}

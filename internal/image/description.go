@@ -130,7 +130,10 @@ type Socket struct {
 	Options   []Option `cbor:"options"`
 	Queue     []Packet `cbor:"queue,omitempty"` // received, not yet read
 	Shutdown  int      `cbor:"shutdown,omitempty"`
-	Creds     [3]int   `cbor:"creds,omitempty"`
+	Creds     [3]int   `cbor:"creds,omitempty"`  // SO_PEERCRED of a UNIX socket: process (0: gone), user, group
+	By        [3]int   `cbor:"by,omitempty"`     // a process that has the socket, its user and group
+	Groups    []int    `cbor:"groups,omitempty"` // of a netlink socket
+	Hung      bool     `cbor:"hung,omitempty"`   // its peer had closed it
 	Error     int      `cbor:"error,omitempty"`
 	Accept    []uint64 `cbor:"accept,omitempty"` // connections waiting to be accepted
 }

@@ -1,11 +1,13 @@
 package memory
 
 import (
+	"context"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/sys"
 )
 
@@ -78,4 +80,32 @@ func copySlow(mem *os.File, batch []unix.RemoteIovec, buf []byte) error {
 		at += v.Len
 	}
 	return nil
+}
+
+// CopyRunning is Copy for a process that runs on. What changes meanwhile the
+// next look finds; what cannot be read at the moment is returned as missed.
+func CopyRunning(ctx context.Context, pid int, ranges []Range, buf []byte, put func(off int64, p []byte) error) (missed []Range, err error) {
+	for _, r := range ranges {
+		for r.Len() > 0 {
+			if err := ctx.Err(); err != nil {
+				return missed, err
+			}
+			n := min(uint64(len(buf)), r.Len())
+			got, err := sys.ReadProcess(pid, buf[:n], []unix.RemoteIovec{{Base: uintptr(r.Start), Len: int(n)}})
+			switch {
+			case err == unix.ESRCH:
+				return missed, nil // it has ended
+			case err != nil || got < abi.PageSize:
+				missed = append(missed, Range{r.Start, r.Start + abi.PageSize})
+				r.Start += abi.PageSize
+				continue
+			}
+			whole := uint64(got) &^ (abi.PageSize - 1)
+			if err := put(int64(r.Start), buf[:whole]); err != nil {
+				return missed, err
+			}
+			r.Start += whole
+		}
+	}
+	return missed, nil
 }

@@ -1,4 +1,6 @@
-package engine
+// Package namespace starts the init of a process tree in namespaces of its own:
+// PIDs, mounts, System V IPC and clocks.
+package namespace
 
 import (
 	"encoding/json"
@@ -16,25 +18,25 @@ import (
 	"github.com/wakepoint/wakepoint/internal/abi"
 )
 
-// initName is argv[0] by which a process knows that it is to become an init.
-const initName = "wakepoint-init"
+// Name is argv[0] by which a process knows that it is to become an init.
+const Name = "wakepoint-init"
 
 // Descriptors of the process that becomes the init.
 const (
-	initRecord = 3 // kept: where the command's end is recorded
-	initMaster = 4 // kept: the master of the terminal
-	initWait   = 5 // the init waits for its end of file, see package abi
-	initConfig = 6
-	initReport = 7
-	initStdio  = 8  // 8, 9, 10: the command's standard streams
-	initSelf   = 11 // while a tree is being built: a pidfd of the builder
-	initTime   = 12 // the time namespace to enter
-	initHelper = 13 // the program that becomes the init
-	initEnter  = 14 // what enters the one and executes the other
+	FDRecord = 3 // kept: where the command's end is recorded
+	FDMaster = 4 // kept: the master of the terminal
+	fdWait   = 5 // the init waits for its end of file, see package abi
+	fdConfig = 6
+	fdReport = 7
+	fdStdio  = 8  // 8, 9, 10: the command's standard streams
+	FDSelf   = 11 // while a tree is being built: a pidfd of the builder
+	fdTime   = 12 // the time namespace to enter
+	fdHelper = 13 // the program that becomes the init
+	fdEnter  = 14 // what enters the one and executes the other
 )
 
-// initPlan tells the init what to set up; it comes as JSON on initConfig.
-type initPlan struct {
+// Plan tells the init what to set up; it comes as JSON on fdConfig.
+type Plan struct {
 	Namespaces bool
 	Argv, Env  []string
 	Dir        string
@@ -45,9 +47,9 @@ type initPlan struct {
 	Restore    int // not 0: start nothing, the tree is built from outside; the command will have this number
 }
 
-// initResult is the init's answer on initReport, before it turns itself into
+// result is the init's answer on fdReport, before it turns itself into
 // the stub. No answer at all means that it died.
-type initResult struct {
+type result struct {
 	Command int // in the new PID namespace
 	What    string
 	Path    string
@@ -65,23 +67,23 @@ func (e *ExecError) Error() string { return fmt.Sprintf("execute %s: %v", e.Path
 // Unwrap returns the cause: os.ErrNotExist, os.ErrPermission and so on.
 func (e *ExecError) Unwrap() error { return e.Err }
 
-// InitMain turns this process into the init of a tree when it was started as
+// Main turns this process into the init of a tree when it was started as
 // one; it returns at once otherwise. It must be the first thing that main does.
-func InitMain() {
-	if len(os.Args) == 0 || os.Args[0] != initName {
+func Main() {
+	if len(os.Args) == 0 || os.Args[0] != Name {
 		return
 	}
 	runtime.LockOSThread()
-	report := os.NewFile(initReport, "report")
+	report := os.NewFile(fdReport, "report")
 	r := becomeInit()
 	_ = json.NewEncoder(report).Encode(r)
 	os.Exit(1)
 }
 
 // becomeInit does not return unless something went wrong.
-func becomeInit() initResult {
-	fail := func(what string, err error) initResult {
-		r := initResult{What: what}
+func becomeInit() result {
+	fail := func(what string, err error) result {
+		r := result{What: what}
 		var xe *ExecError
 		if errors.As(err, &xe) {
 			r.Path = xe.Path
@@ -94,12 +96,12 @@ func becomeInit() initResult {
 		}
 		return r
 	}
-	var plan initPlan
-	if err := json.NewDecoder(os.NewFile(initConfig, "config")).Decode(&plan); err != nil {
+	var plan Plan
+	if err := json.NewDecoder(os.NewFile(fdConfig, "config")).Decode(&plan); err != nil {
 		return fail("read the plan", err)
 	}
 	// Nothing of ours is for the command.
-	if err := unix.CloseRange(initRecord, 1<<20, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	if err := unix.CloseRange(FDRecord, 1<<20, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fail("close descriptors", err)
 	}
 	if plan.Namespaces {
@@ -156,8 +158,8 @@ func firstPID(above int) {
 	_ = os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(above+99)), 0)
 }
 
-// openTerminal opens the tree's terminal: the master becomes initMaster.
-func openTerminal(plan initPlan) (*os.File, error) {
+// openTerminal opens the tree's terminal: the master becomes FDMaster.
+func openTerminal(plan Plan) (*os.File, error) {
 	if !plan.Terminal {
 		return nil, nil
 	}
@@ -165,20 +167,20 @@ func openTerminal(plan initPlan) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Dup3(fd, initMaster, unix.O_CLOEXEC); err != nil {
+	if err := unix.Dup3(fd, FDMaster, unix.O_CLOEXEC); err != nil {
 		return nil, err
 	}
 	_ = unix.Close(fd)
-	n, err := unix.IoctlGetInt(initMaster, unix.TIOCGPTN)
+	n, err := unix.IoctlGetInt(FDMaster, unix.TIOCGPTN)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.IoctlSetPointerInt(initMaster, unix.TIOCSPTLCK, 0); err != nil {
+	if err := unix.IoctlSetPointerInt(FDMaster, unix.TIOCSPTLCK, 0); err != nil {
 		return nil, err
 	}
 	if plan.Rows > 0 && plan.Cols > 0 {
 		ws := &unix.Winsize{Row: plan.Rows, Col: plan.Cols}
-		if err := unix.IoctlSetWinsize(initMaster, unix.TIOCSWINSZ, ws); err != nil {
+		if err := unix.IoctlSetWinsize(FDMaster, unix.TIOCSWINSZ, ws); err != nil {
 			return nil, err
 		}
 	}
@@ -186,9 +188,9 @@ func openTerminal(plan initPlan) (*os.File, error) {
 }
 
 // startCommand starts the command as a child in a session of its own.
-func startCommand(plan initPlan, slave *os.File) (int, error) {
+func startCommand(plan Plan, slave *os.File) (int, error) {
 	attr := &syscall.ProcAttr{Dir: plan.Dir, Env: plan.Env,
-		Files: []uintptr{initStdio, initStdio + 1, initStdio + 2},
+		Files: []uintptr{fdStdio, fdStdio + 1, fdStdio + 2},
 		Sys:   &syscall.SysProcAttr{Setsid: true}}
 	if slave != nil {
 		fd := slave.Fd()
@@ -240,7 +242,7 @@ func lookPath(name string, env []string) (string, error) {
 
 // becomeStub replaces this program by the init of package abi.
 func becomeStub(command int, building bool) error {
-	fd, err := unix.MemfdCreate(initName, unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate(Name, unix.MFD_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("memfd: %w", err)
 	}
@@ -262,19 +264,19 @@ func becomeStub(command int, building bool) error {
 			return err
 		}
 	}
-	report := os.NewFile(initReport, "report")
-	if err := json.NewEncoder(report).Encode(initResult{Command: command}); err != nil {
+	report := os.NewFile(fdReport, "report")
+	if err := json.NewEncoder(report).Encode(result{Command: command}); err != nil {
 		return err
 	}
 	_ = unix.Chdir("/")
-	keep := []int{initRecord, initMaster, initWait}
+	keep := []int{FDRecord, FDMaster, fdWait}
 	if building {
-		keep = append(keep, initSelf)
+		keep = append(keep, FDSelf)
 	}
 	for _, fd := range keep {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 			return err
 		}
 	}
-	return syscall.Exec("/proc/self/fd/"+strconv.Itoa(ro), []string{initName}, nil)
+	return syscall.Exec("/proc/self/fd/"+strconv.Itoa(ro), []string{Name}, nil)
 }

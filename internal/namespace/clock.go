@@ -1,0 +1,34 @@
+package namespace
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Offsets reads what a process's time namespace adds to the host's
+// CLOCK_MONOTONIC and CLOCK_BOOTTIME, ns (time_namespaces(7)).
+func Offsets(pid int) (out [2]int64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return out, nil // a kernel without time namespaces
+	}
+	if err != nil {
+		return out, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var name string
+		var sec, ns int64
+		if _, err := fmt.Sscan(line, &name, &sec, &ns); err != nil {
+			return out, fmt.Errorf("parse timens_offsets: %w", err)
+		}
+		switch name {
+		case "monotonic", "1":
+			out[0] = sec*1e9 + ns
+		case "boottime", "7":
+			out[1] = sec*1e9 + ns
+		}
+	}
+	return out, nil
+}
