@@ -60,16 +60,15 @@ func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
 	if err := t.suitable(); err != nil {
 		return nil, fmt.Errorf("freeze pid %d: %w", t.handle.Command, err)
 	}
-	if n := t.lingering.Load(); n > 0 {
-		return nil, fmt.Errorf("freeze: %d threads still wait in the kernel since the last try", n)
-	}
 	if err := t.prepare(); err != nil {
 		return nil, err
 	}
 	var err error
 	for try := 0; ; try++ {
-		f := &Frozen{tree: t, byPID: map[int]*process{}}
-		f.since = time.Now()
+		if err = t.lingerers(time.Now().Add(freezeTime)); err != nil {
+			return nil, fmt.Errorf("freeze: %w", err)
+		}
+		f := &Frozen{tree: t, byPID: map[int]*process{}, since: time.Now()}
 		err = t.tracer.Do(f.stop)
 		if err == nil {
 			err = f.examine()
@@ -177,6 +176,9 @@ func (f *Frozen) stopBelow(parent *process, pid int, deadline time.Time) error {
 func (f *Frozen) stopProcess(p *process, deadline time.Time) (here bool, err error) {
 	known := map[int]bool{}
 	for {
+		if time.Now().After(deadline) {
+			return true, &blockedError{pid: p.pid, tid: p.pid, name: p.stat.Comm, in: "its birth or its end"}
+		}
 		st, err := f.tree.proc.Stat(p.pid)
 		if err != nil {
 			return false, goneIsNil(err)
@@ -429,6 +431,18 @@ func (t *Tree) linger(th *tracee.Thread) {
 	}()
 }
 
+// lingerers waits until there are none, at most until the deadline: what is
+// still attached cannot be attached again.
+func (t *Tree) lingerers(deadline time.Time) error {
+	for t.lingering.Load() > 0 {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d threads still wait in the kernel since the last try", t.lingering.Load())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
 func (p *process) detach(tree *Tree) error {
 	var all error
 	for _, t := range p.threads {
@@ -445,7 +459,11 @@ func (p *process) detach(tree *Tree) error {
 				continue
 			}
 		}
-		if err := t.Detach(); err != nil && !errors.Is(err, tracee.ErrGone) {
+		err := t.Detach()
+		switch {
+		case errors.Is(err, tracee.ErrGone):
+			tree.linger(t) // it was killed: its parent hears of it only when we have
+		case err != nil:
 			all = errors.Join(all, err)
 		}
 	}
