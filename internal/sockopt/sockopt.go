@@ -55,9 +55,9 @@ var options = []struct {
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 4, inet6, false},
 	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 4, inet6, false},
 	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 4, inet6, false},
-	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 4, inet6, false},
-	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 4, inet6, false},
-	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, 4, inet6, false},
+	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 4, udp6, false},
+	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 4, udp6, false},
+	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, 4, udp6, false},
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 4, inet6, false},
 	{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, 4, inet6, false},
 	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 4, inet6, false},
@@ -68,9 +68,9 @@ var options = []struct {
 	{unix.IPPROTO_IP, unix.IP_RECVERR, 4, Inet, false},
 	{unix.IPPROTO_IP, unix.IP_RECVORIGDSTADDR, 4, Inet, false},
 	{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, 4, Inet, false},
-	{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 4, Inet, false},
-	{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 4, Inet, false},
-	{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 4, Inet, false},
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 4, udp, false},
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 4, udp, false},
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 4, udp, false},
 	{unix.IPPROTO_IP, unix.IP_MINTTL, 4, Inet, false},
 	{unix.IPPROTO_IP, unix.IP_TRANSPARENT, 4, Inet, false},
 	{unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 4, Inet, false},
@@ -108,6 +108,7 @@ func local(s *image.Socket) bool   { return s.Family == unix.AF_UNIX }
 func Inet(s *image.Socket) bool   { return s.Family == unix.AF_INET || s.Family == unix.AF_INET6 }
 func inet6(s *image.Socket) bool  { return s.Family == unix.AF_INET6 }
 func udp(s *image.Socket) bool    { return Inet(s) && s.Type == unix.SOCK_DGRAM }
+func udp6(s *image.Socket) bool   { return inet6(s) && udp(s) }
 func kernel(s *image.Socket) bool { return s.Family == unix.AF_NETLINK }
 
 // TCP says that a socket is of TCP or MPTCP.
