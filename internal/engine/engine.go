@@ -77,6 +77,9 @@ type Handle struct {
 	InitStart    uint64 `json:"init_start"`
 	Command      PID    `json:"command"`
 	CommandStart uint64 `json:"command_start"` // clock ticks since boot, /proc/PID/stat field 22
+	// Cut says that what a tree without an init shares with the outside (its
+	// terminal, pipes to others) is /dev/null in its generations, not refused.
+	Cut bool `json:"cut,omitempty"`
 }
 
 // Status is how the command ended, as wait(2) encodes it.

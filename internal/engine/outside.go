@@ -140,13 +140,24 @@ func (d *dumper) shared() error {
 		if d.f.byPID[pid] != nil || pid == os.Getpid() {
 			continue
 		}
-		if link := d.holder(pid, ours); link != "" {
+		for link := d.holder(pid, ours); link != ""; link = d.holder(pid, ours) {
 			kind, _, _ := strings.Cut(link, ":")
-			return refuse(int(d.f.tree.handle.Command), fmt.Sprintf("%s is also held by pid %d, which lies outside the tree", link, pid),
-				"dump a process above both ends of the "+kind)
+			if kind != "pipe" || !d.f.tree.handle.Cut {
+				return refuse(int(d.f.tree.handle.Command), fmt.Sprintf("%s is also held by pid %d, which lies outside the tree", link, pid),
+					"dump a process above both ends of the "+kind)
+			}
+			delete(ours, link)
+			for _, k := range d.byLink[link] {
+				cutOff(&d.tree.Descriptions[k.index])
+			}
 		}
 	}
 	return nil
+}
+
+// cutOff makes a description lead to /dev/null instead of outside.
+func cutOff(desc *image.Description) {
+	*desc = image.Description{Kind: image.Device, Path: os.DevNull, Flags: desc.Flags &^ (unix.O_ASYNC | unix.O_DIRECT), Device: unix.Mkdev(1, 3), Object: -1}
 }
 
 // holder returns one of the wanted links that a process has open.

@@ -21,6 +21,10 @@ const (
 // cannot be read from outside; what was typed and not yet read is lost.
 func (d *dumper) terminal(c *descriptor, desc *image.Description) error {
 	desc.Kind = image.PtySlave
+	if d.f.tree.handle.Cut {
+		cutOff(desc)
+		return nil
+	}
 	if d.f.tree.terminal == nil {
 		return c.refuse("the terminal "+c.link+" at", "start it with `wakepoint run -t`, or with its streams redirected")
 	}

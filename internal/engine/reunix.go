@@ -158,6 +158,10 @@ func (m *maker) dialed(client, server *image.Socket) (fdClient, fdServer int, er
 	if fdClient, err = m.dial(client, server.Creds, server.Local, door); err != nil {
 		return -1, -1, err
 	}
+	p := []unix.PollFd{{Fd: int32(l.Fd()), Events: unix.POLLIN}}
+	if n, err := unix.Poll(p, 0); err != nil || n == 0 {
+		return -1, -1, fmt.Errorf("the connection to %q did not arrive: %w", server.Local[2:], err)
+	}
 	fdServer, _, err = unix.Accept4(int(l.Fd()), unix.SOCK_CLOEXEC)
 	return fdClient, fdServer, err
 }

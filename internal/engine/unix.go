@@ -83,7 +83,8 @@ func (d *dumper) socketFile(c *descriptor, s *image.Socket) error {
 		path = filepath.Join(cwd, path)
 	}
 	var st syscall.Stat_t
-	if err := syscall.Lstat(d.f.tree.inside(path), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+	if err := syscall.Lstat(d.f.tree.inside(path), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK ||
+		uint32(st.Ino) != uint32(d.unix.File[s.Cookie]) {
 		return nil // it was removed: the name alone remains
 	}
 	s.Path, s.Mode, s.UID, s.GID = path, st.Mode, st.Uid, st.Gid

@@ -138,6 +138,7 @@ func (k *keeper) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.Cut = k.rec.spec.Cut
 	t, err := k.m.Open(ctx, h)
 	if err != nil {
 		return err

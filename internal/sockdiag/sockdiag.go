@@ -16,14 +16,17 @@ type UnixTable struct {
 	Waiting  map[uint64][]uint64 // listening: connections not yet accepted
 	Backlog  map[uint64]int      // of listening sockets
 	Shutdown map[uint64]int      // 1 receiving, 2 sending, 3 both
+	File     map[uint64]uint64   // inode of the file that a socket is bound to, the low 32 bits
 }
 
 // Constants of include/uapi/linux/unix_diag.h.
 const (
 	sockDiagByFamily = 20
+	udiagShowVFS     = 0x2
 	udiagShowPeer    = 0x4
 	udiagShowIcons   = 0x8
 	udiagShowRqlen   = 0x10
+	unixDiagVFS      = 1
 	unixDiagPeer     = 2
 	unixDiagIcons    = 3
 	unixDiagRqlen    = 4
@@ -40,13 +43,14 @@ func Unix() (*UnixTable, error) {
 	req := make([]byte, 24) // struct unix_diag_req
 	req[0] = unix.AF_UNIX
 	binary.LittleEndian.PutUint32(req[4:], 0xffffffff)
-	binary.LittleEndian.PutUint32(req[12:], udiagShowPeer|udiagShowIcons|udiagShowRqlen)
+	binary.LittleEndian.PutUint32(req[12:], udiagShowVFS|udiagShowPeer|udiagShowIcons|udiagShowRqlen)
 	msgs, err := conn.Execute(netlink.Message{
 		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: req})
 	if err != nil {
 		return nil, fmt.Errorf("sock_diag: %w", err)
 	}
-	t := &UnixTable{Peer: map[uint64]uint64{}, Waiting: map[uint64][]uint64{}, Backlog: map[uint64]int{}, Shutdown: map[uint64]int{}}
+	t := &UnixTable{Peer: map[uint64]uint64{}, Waiting: map[uint64][]uint64{}, Backlog: map[uint64]int{}, Shutdown: map[uint64]int{},
+		File: map[uint64]uint64{}}
 	for _, m := range msgs {
 		if len(m.Data) >= 16 { // struct unix_diag_msg
 			t.add(uint64(binary.LittleEndian.Uint32(m.Data[4:])), m.Data[16:])
@@ -62,6 +66,10 @@ func (t *UnixTable) add(ino uint64, attrs []byte) {
 	}
 	for ad.Next() {
 		switch b := ad.Bytes(); ad.Type() {
+		case unixDiagVFS: // struct unix_diag_vfs: inode, device
+			if len(b) >= 8 {
+				t.File[ino] = uint64(binary.LittleEndian.Uint32(b))
+			}
 		case unixDiagPeer:
 			if len(b) >= 4 {
 				t.Peer[ino] = uint64(binary.LittleEndian.Uint32(b))
