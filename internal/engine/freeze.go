@@ -83,7 +83,7 @@ func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
 			return nil, errors.Join(err, terr)
 		}
 		var again *blockedError
-		if !errors.As(err, &again) || try == len(freezeAgain) {
+		if !errors.As(err, &again) && !errors.Is(err, errPassing) || try == len(freezeAgain) {
 			return nil, fmt.Errorf("freeze: %w", err)
 		}
 		select {
@@ -96,6 +96,9 @@ func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
 
 // Since is the instant from which the tree stood still, or a little before.
 func (f *Frozen) Since() time.Time { return f.since }
+
+// errPassing marks a refusal whose reason may be gone in a moment.
+var errPassing = errors.New("it will be possible in a moment")
 
 // blockedError says that a thread did not stop in time.
 type blockedError struct {

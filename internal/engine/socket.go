@@ -63,7 +63,7 @@ func (d *dumper) socket(c *descriptor, desc *image.Description) error {
 func (d *dumper) netlinkSocket(c *descriptor, fd int, s *image.Socket) error {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	if n, err := unix.Poll(p, 0); err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0 {
-		return errors.Join(&blockedError{}, c.refuse("a netlink socket with unread messages,", "it will be possible in a moment"))
+		return errors.Join(c.refuse("a netlink socket with unread messages,", "let it read them"), errPassing)
 	}
 	s.Bound = len(s.Local) == 12 && binary.NativeEndian.Uint32(s.Local[4:]) != 0 // it has a number
 	groups := make([]byte, 128)

@@ -4,8 +4,9 @@ import "testing"
 
 // TestZooUnix: UNIX sockets within the tree come back whole.
 func TestZooUnix(t *testing.T) {
-	zoo(t, "sockets", named(`stream_pair dgram_pair seqpacket_pair full_pair empty_messages in_flight in_flight_deep listen_path
+	zoo(t, "sockets", named(`stream_pair dgram_pair seqpacket_pair full_pair in_flight in_flight_deep listen_path
 		listen_relative listen_abstract listen_seqpacket unlinked dgram_bound shutdowns hung_up peer_creds pair_processes`))
+	zoo(t, "sockets", []animal{{name: "unaccepted_data", refused: "waits to be accepted"}})
 }
 
 // TestZooInternet: what listens comes back, what was connected comes back reset.

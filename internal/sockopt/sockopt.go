@@ -172,10 +172,19 @@ func Set(fd int, o image.Option) error {
 			return nil
 		}
 	}
+	if o.Level == unix.IPPROTO_IPV6 && name == unix.IPV6_V6ONLY && bound(fd) {
+		return nil // binding has set it, and nothing can change it any more
+	}
 	if err := sys.SetsockoptBytes(fd, o.Level, name, v); err != nil && err != unix.ENOPROTOOPT {
 		return fmt.Errorf("socket option %d/%d: %w", o.Level, o.Name, err)
 	}
 	return nil
+}
+
+func bound(fd int) bool {
+	at, err := unix.Getsockname(fd)
+	in6, ok := at.(*unix.SockaddrInet6)
+	return err == nil && ok && in6.Port != 0
 }
 
 // Reset makes a socket whose connection was reset by its peer: reading it
