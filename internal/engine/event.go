@@ -25,6 +25,20 @@ func (d *dumper) timerfd(c *descriptor, desc *image.Description) error {
 		return c.refuse("timerfd", "")
 	}
 	desc.Kind = image.TimerfdKind
+	if t.Ticks > 0 && t.IntervalNanos > 0 && t.ValueNanos == 0 {
+		// The kernel counts on when somebody looks (do_timerfd_gettime).
+		fd, err := c.ours()
+		if err == nil {
+			err = unix.TimerfdGettime(fd, new(unix.ItimerSpec))
+		}
+		if err != nil {
+			return fmt.Errorf("timerfd %d: %w", c.fd, err)
+		}
+		if c.info, err = d.proc.Fdinfo(c.p.pid, c.fd); err != nil {
+			return err
+		}
+		t = c.info.Timer
+	}
 	desc.Timerfd = &image.Timerfd{Clock: t.ClockID, Ticks: t.Ticks, Settime: int(t.SettimeFlags),
 		Setting: image.Interval{Value: split(t.ValueNanos), Every: split(t.IntervalNanos)}}
 	return nil
@@ -38,70 +52,6 @@ func (d *dumper) signalfd(c *descriptor, desc *image.Description) error {
 	}
 	desc.Kind, desc.Mask = image.Signalfd, *c.info.SigMask
 	return nil
-}
-
-// pendingWatch is a registration of an epoll whose descriptor is looked up
-// when all tables are known.
-type pendingWatch struct {
-	description int // the epoll's
-	table       int // of the process at which the epoll was found
-	fd          int
-	ino         uint64
-	c           *descriptor
-}
-
-func (d *dumper) epoll(c *descriptor, table, index int, desc *image.Description) error {
-	desc.Kind = image.EpollKind
-	for _, t := range c.info.Epoll {
-		desc.Epoll = append(desc.Epoll, image.Watch{FD: t.FD, Table: -1, Description: -1, Events: t.Events, Data: t.Data})
-		d.watches = append(d.watches, pendingWatch{index, table, t.FD, t.Inode, c})
-	}
-	return nil
-}
-
-// resolveWatches finds the description behind each registration: the one at
-// that number now, in the table where the epoll was found or in another that
-// holds it, if it has the inode. A registration whose number was closed while
-// a duplicate lives on elsewhere cannot be made again.
-func (d *dumper) resolveWatches() error {
-	seen := map[int]int{}
-	for _, w := range d.watches {
-		k := seen[w.description]
-		seen[w.description]++
-		watch := &d.tree.Descriptions[w.description].Epoll[k]
-		for t := range d.tree.Tables {
-			table := (w.table + t) % len(d.tree.Tables)
-			if i, ok := d.at(table, w.fd); ok && d.inodes[i] == w.ino && d.holds(table, w.description) {
-				watch.Table, watch.Description = table, i
-				break
-			}
-		}
-		if watch.Description < 0 {
-			return refuse(w.c.p.pid, fmt.Sprintf("epoll fd %d of pid %d watches fd %d, which was closed while a duplicate lives on",
-				w.c.fd, w.c.p.pid, w.fd), "the program should remove descriptors from epoll before it closes them")
-		}
-	}
-	return nil
-}
-
-// at finds what a table has at a number.
-func (d *dumper) at(table, fd int) (int, bool) {
-	for _, e := range d.tree.Tables[table].Entries {
-		if e.FD == fd {
-			return e.Description, true
-		}
-	}
-	return 0, false
-}
-
-// holds says whether a table has a descriptor for a description.
-func (d *dumper) holds(table, description int) bool {
-	for _, e := range d.tree.Tables[table].Entries {
-		if e.Description == description {
-			return true
-		}
-	}
-	return false
 }
 
 // inotify describes an inotify with the paths of its watches, found through

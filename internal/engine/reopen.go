@@ -84,8 +84,7 @@ func (m *maker) close() error {
 	return errs
 }
 
-// open makes description i. Those that only the process itself can make
-// (pidfds) are left nil and made by its tape.
+// open makes description i. A socket with a peer is left for later.
 func (m *maker) open(i int, d *image.Description) error {
 	if m.r.files[i] != nil || d.Socket != nil && m.hasPeer(d.Socket) {
 		return nil
@@ -119,10 +118,11 @@ func (m *maker) open(i int, d *image.Description) error {
 	case image.PtySlave:
 		fd, err = unix.Open(m.r.inside(m.r.tree.Terminal.Path), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	case image.Pidfd:
-		if d.Target != 0 {
-			return nil
+		if b := m.r.built[d.Target]; b != nil {
+			fd, err = unix.PidfdOpen(b.pid, d.Flags&unix.PIDFD_NONBLOCK)
+		} else {
+			fd, err = m.r.deadPidfd(d.Flags)
 		}
-		fd, err = m.r.deadPidfd(d.Flags)
 	default:
 		return fmt.Errorf("a description of kind %q is unknown", d.Kind)
 	}

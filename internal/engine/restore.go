@@ -53,9 +53,8 @@ type restorer struct {
 	temps  []string
 	ghosts []*builtProcess // helpers that stand for dead leaders for a while
 
-	own     image.Creds    // of the init, and of every process until the end
-	watched map[int]bool   // epoll descriptions whose registrations are made
-	primed  map[int]uint64 // threads whose interrupted call ended at once, with its result
+	own    image.Creds    // of the init, and of every process until the end
+	primed map[int]uint64 // threads whose interrupted call ended at once, with its result
 }
 
 // builtProcess is a process under construction.
@@ -91,7 +90,7 @@ func Restore(ctx context.Context, s Source, o RestoreOptions) (*Restored, error)
 	}
 	r := &restorer{o: o, tree: tree, source: s, arch: abi.Host(runtime.GOARCH), tracer: tracee.New(),
 		proc: procfs.NewReader("/proc"), built: map[int]*builtProcess{},
-		watched: map[int]bool{}, primed: map[int]uint64{}}
+		primed: map[int]uint64{}}
 	r.tracer.Before = o.Before
 	if tree.Arch != r.arch.Name {
 		return nil, fmt.Errorf("restore: the generation is of a %s machine, this is %s", tree.Arch, r.arch.Name)

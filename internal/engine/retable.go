@@ -66,30 +66,32 @@ func (r *restorer) planTable(p *image.Process, t *image.Table) *tape.Tape {
 	closeRange(0, self-1)
 	closeRange(self+1, 1<<30)
 	for _, e := range t.Entries {
-		d := &r.tree.Descriptions[e.Description]
-		var got tape.Ref
-		if d.Kind == image.Pidfd && d.Target != 0 {
-			got = tp.Add("pidfd_open", nr.PidfdOpen, tape.N(d.Target), tape.N(d.Flags&unix.O_NONBLOCK))
-		} else {
-			got = tp.Add("pidfd_getfd", nr.PidfdGetfd, tape.N(self), tape.N(int(r.files[e.Description].Fd())), tape.N(0))
-		}
-		tp.Try("dup3", nr.Dup3, tp.Result(got), tape.N(e.FD), tape.N(unix.O_CLOEXEC))
-		flag := 0
-		if e.CloseOnExec {
-			flag = unix.FD_CLOEXEC
-		}
-		tp.Add("fcntl", nr.Fcntl, tape.N(e.FD), tape.N(unix.F_SETFD), tape.N(flag))
+		r.planFetch(tp, self, e)
 	}
 	next := 0
 	for _, e := range t.Entries {
 		closeRange(next, e.FD-1)
 		next = e.FD + 1
 	}
-	closeRange(next, 1<<30)
+	closeRange(next, self-1)
+	closeRange(self+1, 1<<30)
 	r.planOwners(tp, t)
-	r.planWatches(tp, p.Table)
+	r.planWatches(tp, p.Table, self)
+	closeRange(self, self)
 	r.planLocks(tp, p, t)
 	return tp
+}
+
+// planFetch fetches one descriptor to its number.
+func (r *restorer) planFetch(tp *tape.Tape, self int, e image.Entry) {
+	nr := &r.arch.NR
+	got := tp.Add("pidfd_getfd", nr.PidfdGetfd, tape.N(self), tape.N(int(r.files[e.Description].Fd())), tape.N(0))
+	tp.Try("dup3", nr.Dup3, tp.Result(got), tape.N(e.FD), tape.N(unix.O_CLOEXEC))
+	flag := 0
+	if e.CloseOnExec {
+		flag = unix.FD_CLOEXEC
+	}
+	tp.Add("fcntl", nr.Fcntl, tape.N(e.FD), tape.N(unix.F_SETFD), tape.N(flag))
 }
 
 // planOwners says who gets SIGIO: by a process that has the descriptor, since
@@ -110,26 +112,6 @@ func (r *restorer) planOwners(tp *tape.Tape, t *image.Table) {
 			tp.Add("fcntl", r.arch.NR.Fcntl, tape.N(e.FD), tape.N(unix.F_SETSIG), tape.N(d.Owner.Sig))
 		}
 		tp.Add("fcntl", r.arch.NR.Fcntl, tape.N(e.FD), tape.N(unix.F_SETFL), tape.N(d.Flags))
-	}
-}
-
-// planWatches adds the registrations of the epolls that belong to a table.
-func (r *restorer) planWatches(tp *tape.Tape, table int) {
-	for _, e := range r.tree.Tables[table].Entries {
-		d := &r.tree.Descriptions[e.Description]
-		if d.Kind != image.EpollKind || r.watched[e.Description] {
-			continue
-		}
-		for _, w := range d.Epoll {
-			if w.Table != table {
-				continue
-			}
-			event := make([]byte, 16) // struct epoll_event is packed on amd64
-			binary.LittleEndian.PutUint32(event, w.Events)
-			binary.LittleEndian.PutUint64(event[4:], w.Data)
-			tp.Add("epoll_ctl", r.arch.NR.EpollCtl, tape.N(e.FD), tape.N(unix.EPOLL_CTL_ADD), tape.N(w.FD), tape.At(tp.Bytes(event), 0))
-			r.watched[e.Description] = true
-		}
 	}
 }
 

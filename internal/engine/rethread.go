@@ -137,6 +137,9 @@ func (r *restorer) planTimers(tp *tape.Tape, p *image.Process) {
 	nr := &r.arch.NR
 	for which, t := range p.Itimers {
 		if t != (image.Interval{}) {
+			if t.Value == [2]int64{} { // its signal is pending, or it is less than a microsecond
+				t.Value = t.Every
+			}
 			if t.Value == [2]int64{} {
 				// Its signal is pending: the kernel starts it again when that is
 				// delivered, which it can do only for a timer that runs.

@@ -27,6 +27,18 @@ func Kcmp(pid1, pid2, kind int, i1, i2 uint64) (int, error) {
 	return int(r), nil
 }
 
+// KcmpEpoll compares a descriptor of one process with what an epoll of another
+// watches: the nth registration that was made under the number target
+// (KCMP_EPOLL_TFD, kcmp(2)). ENOENT when there is none.
+func KcmpEpoll(pid, fd, owner, epoll, target, nth int) (int, error) {
+	slot := [3]uint32{uint32(epoll), uint32(target), uint32(nth)}
+	r, _, e := unix.RawSyscall6(unix.SYS_KCMP, uintptr(pid), uintptr(owner), 7, uintptr(fd), uintptr(unsafe.Pointer(&slot)), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(r), nil
+}
+
 // GetsockoptBytes reads a socket option of any shape into buf.
 func GetsockoptBytes(fd, level, option int, buf []byte) (int, error) {
 	n := uint32(len(buf))
