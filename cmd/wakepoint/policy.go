@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,7 @@ type policyFlags struct {
 	onCrash string
 	onExit  string
 	giveUp  string
+	logMax  int64
 }
 
 func (p *policyFlags) add(c *cobra.Command) {
@@ -31,6 +33,7 @@ func (p *policyFlags) add(c *cobra.Command) {
 	f.Var(&choice{&p.files, []string{api.FilesRollback, api.FilesKeep}}, "files", "`WHAT` a restore does to files that the program writes: rollback or keep")
 	f.Var(&choice{&p.onCrash, []string{api.OnRestore, api.OnFresh}}, "on-crash", "`WHAT` to do after a crash: restore the last good state, or start the command fresh")
 	f.Var(&choice{&p.onExit, []string{api.OnFinish, api.OnRestore}}, "on-exit", "`WHAT` a clean end means: finish, or restore as after a crash")
+	f.Var((*size)(&p.logMax), "log-max", "put the output aside when it is larger than this `SIZE` (default 64MiB)")
 	f.Var(&choice{&p.giveUp, []string{api.GiveUpStop, api.OnFresh}}, "give-up", "`WHAT` to do when no generation lives: stop, or start the command fresh")
 }
 
@@ -39,7 +42,7 @@ func (p *policyFlags) policy() (api.Policy, error) {
 	data, err := absolute(p.data)
 	return api.Policy{
 		EverySeconds: p.every.Seconds(), Data: data,
-		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp,
+		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, LogMaxBytes: p.logMax,
 	}, err
 }
 
@@ -56,6 +59,9 @@ func (p *policyFlags) change(cmd *cobra.Command) (c api.PolicyChange, changed bo
 	if f.Changed("every") {
 		every := p.every.Seconds()
 		c.EverySeconds, changed = &every, true
+	}
+	if f.Changed("log-max") {
+		c.LogMaxBytes, changed = &p.logMax, true
 	}
 	for _, w := range []struct {
 		flag  string
@@ -108,5 +114,34 @@ func (i *interval) Set(s string) error {
 		return fmt.Errorf("%s is shorter than %s", strconv.Quote(s), everyMin)
 	}
 	*i = interval(d)
+	return nil
+}
+
+// size is a flag of bytes that takes the suffixes KiB, MiB, GiB (K, M, G).
+type size int64
+
+func (s *size) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*s), 10)
+}
+
+func (s *size) Type() string { return "size" }
+
+func (s *size) Set(text string) error {
+	number, shift := text, 0
+	for suffix, n := range map[string]int{"K": 10, "M": 20, "G": 30} {
+		for _, end := range []string{suffix, suffix + "iB"} {
+			if head, ok := strings.CutSuffix(text, end); ok {
+				number, shift = head, n
+			}
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n <= 0 || n > (1<<62)>>shift {
+		return fmt.Errorf("%q is not a size such as 500K, 64MiB or 1G", text)
+	}
+	*s = size(n << shift)
 	return nil
 }

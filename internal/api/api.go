@@ -72,10 +72,11 @@ const (
 type Policy struct {
 	EverySeconds float64  `json:"every_seconds"`
 	Data         []string `json:"data,omitempty"`
-	Files        string   `json:"files"`    // rollback, keep
-	OnCrash      string   `json:"on_crash"` // restore, fresh
-	OnExit       string   `json:"on_exit"`  // finish, restore
-	GiveUp       string   `json:"give_up"`  // stop, fresh
+	Files        string   `json:"files"`                   // rollback, keep
+	OnCrash      string   `json:"on_crash"`                // restore, fresh
+	OnExit       string   `json:"on_exit"`                 // finish, restore
+	GiveUp       string   `json:"give_up"`                 // stop, fresh
+	LogMaxBytes  int64    `json:"log_max_bytes,omitempty"` // size at which the output is put aside; 0: 64 MiB
 	Health       string   `json:"health,omitempty"`
 }
 
@@ -87,6 +88,7 @@ type PolicyChange struct {
 	OnCrash      *string   `json:"on_crash,omitempty"`
 	OnExit       *string   `json:"on_exit,omitempty"`
 	GiveUp       *string   `json:"give_up,omitempty"`
+	LogMaxBytes  *int64    `json:"log_max_bytes,omitempty"`
 	Health       *string   `json:"health,omitempty"`
 }
 

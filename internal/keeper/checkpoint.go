@@ -164,6 +164,9 @@ type capture struct {
 // frozen does what must be done while the tree stands still.
 func (c *capture) frozen(ctx context.Context) error {
 	c.since = c.fz.Since()
+	if err := c.k.rotate(); err != nil {
+		c.k.log.Warn("output", "err", err) // it grows on; that is no reason to lose a generation
+	}
 	if err := c.takeFiles(); err != nil {
 		return fmt.Errorf("take the files: %w", err)
 	}

@@ -119,6 +119,10 @@ func (k *keeper) work(ctx context.Context, o Options, rep *reporter) error {
 	}
 	k.say = func(string) {}
 	err = k.loop(ctx)
+	if k.onFirst != nil { // the workload ended before its first generation; its status says how
+		k.onFirst(nil)
+		k.onFirst = nil
+	}
 	if errors.Is(err, errGivenUp) {
 		return nil
 	}

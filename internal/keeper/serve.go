@@ -180,6 +180,9 @@ func change(p api.Policy, c api.PolicyChange) api.Policy {
 	put(&p.OnExit, c.OnExit)
 	put(&p.GiveUp, c.GiveUp)
 	put(&p.Health, c.Health)
+	if c.LogMaxBytes != nil {
+		p.LogMaxBytes = *c.LogMaxBytes
+	}
 	return p
 }
 
@@ -196,6 +199,9 @@ func checkPolicy(p api.Policy) error {
 	}
 	if p.EverySeconds < everyMin || p.EverySeconds > 366*86400 {
 		return api.Errorf(api.CodeUsage, "", "the interval of %v s is not between 10ms and a year", p.EverySeconds)
+	}
+	if p.LogMaxBytes < 0 {
+		return api.Errorf(api.CodeUsage, "", "the output cannot be limited to %d bytes", p.LogMaxBytes)
 	}
 	if p.Health != "" {
 		return api.Errorf(api.CodeUsage, "leave --health away", "health checks are not built yet")
