@@ -198,6 +198,9 @@ func (f *Frozen) Dump(ctx context.Context, s Sink, inherit bool) error {
 	if err != nil {
 		return err
 	}
+	if err := f.whole(); err != nil {
+		return err
+	}
 	return s.Blob(treeBlob, b)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -359,6 +360,9 @@ func (f *Frozen) examine() error {
 			return refuse(p.pid, fmt.Sprintf("the first thread of pid %d has ended while others run", p.pid), "this cannot be rebuilt; let the program keep its main thread")
 		}
 	}
+	if !slices.ContainsFunc(f.processes, func(p *process) bool { return !p.zombie }) {
+		return os.ErrProcessDone // nothing is left that could go on
+	}
 	f.asleep = f.slept()
 	return f.namespaces()
 }
@@ -368,4 +372,20 @@ func last(list []int, none int) int {
 		return none
 	}
 	return list[len(list)-1]
+}
+
+// whole says whether every thread still stands where it was stopped. One that
+// was killed in the meantime has taken its memory with it, in the middle of
+// being read.
+func (f *Frozen) whole() error {
+	return f.tree.tracer.Do(func() error {
+		for _, p := range f.processes {
+			for _, t := range p.threads {
+				if _, err := t.Regs(); err != nil {
+					return fmt.Errorf("it was killed while it was saved: %w", errors.Join(os.ErrProcessDone, err))
+				}
+			}
+		}
+		return nil
+	})
 }

@@ -66,7 +66,7 @@ func unshared(list []*process, kind int, what string) error {
 	if failed != nil {
 		return fmt.Errorf("compare processes: %w", failed)
 	}
-	for i := range sorted[1:] {
+	for i := 0; i+1 < len(sorted); i++ {
 		a, b := sorted[i], sorted[i+1]
 		if same, err := sys.Kcmp(a.pid, b.pid, kind, 0, 0); err == nil && same == 0 {
 			return refuse(b.pid, fmt.Sprintf("pid %d and pid %d share %s, which cannot be saved yet", a.pid, b.pid, what), "")
