@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -237,22 +236,11 @@ func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, inherit bool) error {
 		}
 	}
 	if based {
-		for _, g := range memory.Gaps(memory.Range{Start: 0, End: uint64(f.tree.arch.StackTop)}, mergeRanges(present)) {
+		for _, g := range memory.Gaps(memory.Range{Start: 0, End: uint64(f.tree.arch.StackTop)}, memory.Sorted(present)) {
 			if err := sink.Zero(int64(g.Start), int64(g.Len())); err != nil {
 				return err
 			}
 		}
 	}
 	return sink.Close()
-}
-
-// mergeRanges joins neighbours of a sorted list.
-func mergeRanges(r []memory.Range) []memory.Range {
-	slices.SortFunc(r, func(a, b memory.Range) int {
-		if a.Start < b.Start {
-			return -1
-		}
-		return 1
-	})
-	return r
 }

@@ -2,9 +2,7 @@ package engine
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -36,56 +34,6 @@ func inIPC(pid int, f func() error) error {
 	return <-done
 }
 
-// ipcTables are the lists of System V objects of the tree's IPC namespace,
-// opened once: an open file of /proc/sysvipc stays with the namespace of
-// whoever opened it.
-type ipcTables struct {
-	shm, sem, msg *os.File
-	buf           []byte
-}
-
-// openIPC opens the lists.
-func (t *Tree) openIPC() error {
-	return inIPC(t.member(), func() error {
-		for name, to := range map[string]**os.File{"shm": &t.ipc.shm, "sem": &t.ipc.sem, "msg": &t.ipc.msg} {
-			f, err := os.Open("/proc/sysvipc/" + name)
-			if err != nil {
-				return err
-			}
-			*to = f
-		}
-		t.ipc.buf = make([]byte, 64<<10)
-		return nil
-	})
-}
-
-func (l *ipcTables) close() {
-	for _, f := range []*os.File{l.shm, l.sem, l.msg} {
-		if f != nil {
-			_ = f.Close()
-		}
-	}
-	*l = ipcTables{}
-}
-
-// read reads a list from its beginning.
-func (l *ipcTables) read(f *os.File) ([]byte, error) {
-	n := 0
-	for {
-		k, err := f.ReadAt(l.buf[n:], int64(n))
-		n += k
-		if k == 0 || errors.Is(err, io.EOF) {
-			return l.buf[:n], nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n == len(l.buf) {
-			l.buf = append(l.buf, make([]byte, n)...)
-		}
-	}
-}
-
 // sharesIPC says whether the tree uses the host's IPC namespace.
 func (t *Tree) sharesIPC() bool {
 	theirs, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/ipc", t.member()))
@@ -106,29 +54,24 @@ func (d *dumper) segment(ino uint64) (procfs.SharedMemory, bool) {
 // ipc reads the tree's System V objects. Semaphores and queues are refused.
 func (d *dumper) ipc() error {
 	t := d.f.tree
-	if t.ipc.shm == nil {
-		if err := t.openIPC(); err != nil {
+	var err error
+	if t.ipc == nil {
+		err = inIPC(t.member(), func() error {
+			t.ipc, err = procfs.OpenIPC()
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
-	text, err := t.ipc.read(t.ipc.shm)
+	if d.segments, err = t.ipc.SharedMemory(); err != nil || d.tree.HostIPC {
+		return err
+	}
+	sems, err := t.ipc.Semaphores()
 	if err != nil {
 		return err
 	}
-	if d.segments, err = procfs.ParseSharedMemory(text); err != nil || d.tree.HostIPC {
-		return err
-	}
-	if text, err = t.ipc.read(t.ipc.sem); err != nil {
-		return err
-	}
-	sems, err := procfs.ParseSemaphores(text)
-	if err != nil {
-		return err
-	}
-	if text, err = t.ipc.read(t.ipc.msg); err != nil {
-		return err
-	}
-	queues, err := procfs.ParseMessageQueues(text)
+	queues, err := t.ipc.MessageQueues()
 	if err != nil {
 		return err
 	}

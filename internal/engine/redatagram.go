@@ -107,51 +107,11 @@ func (m *maker) fillUDP() {
 		for _, p := range s.Queue {
 			for k := range m.r.tree.Descriptions {
 				o := m.r.tree.Descriptions[k].Socket
-				if o != nil && sockopt.Inet(o) && o.Type == unix.SOCK_DGRAM && sentBy(o, p.From) {
-					_ = sys.SendTo(int(m.r.files[k].Fd()), p.Data, reachable(s.Local, p.From))
+				if o != nil && sockopt.Inet(o) && o.Type == unix.SOCK_DGRAM && sockopt.SentBy(o, p.From) {
+					_ = sys.SendTo(int(m.r.files[k].Fd()), p.Data, sockopt.Reachable(s.Local, p.From))
 					break
 				}
 			}
 		}
 	}
-}
-
-// sentBy says that a datagram from an address was sent by a socket: the port
-// is its own, and the address too unless it is bound to any.
-func sentBy(s *image.Socket, from []byte) bool {
-	if len(from) != len(s.Local) || len(from) < 8 || !bytes.Equal(s.Local[:4], from[:4]) {
-		return false
-	}
-	at, n := inetAddress(from)
-	return bytes.Equal(s.Local[at:at+n], from[at:at+n]) || isAny(s.Local[at:at+n])
-}
-
-// reachable is an address to which a socket that is bound to any can be sent:
-// that of the sender, which is this host.
-func reachable(local, from []byte) []byte {
-	at, n := inetAddress(local)
-	if !isAny(local[at:at+n]) || len(from) != len(local) {
-		return local
-	}
-	out := append([]byte(nil), local...)
-	copy(out[at:at+n], from[at:at+n])
-	return out
-}
-
-// inetAddress is where a raw sockaddr_in or sockaddr_in6 has its address.
-func inetAddress(raw []byte) (at, n int) {
-	const sockaddrIn6 = 28
-	if len(raw) >= sockaddrIn6 {
-		return 8, 16
-	}
-	return 4, 4
-}
-
-func isAny(address []byte) bool {
-	for _, b := range address {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -55,7 +55,7 @@ func (m *maker) setUp(fd int, s *image.Socket) error {
 	}
 	if s.Listening {
 		if err := m.listen(fd, s); err != nil {
-			return fmt.Errorf("listen at %s: %w", addressText(s), err)
+			return fmt.Errorf("listen at %s: %w", sockopt.Text(s), err)
 		}
 	}
 	// Sockets of a killed tree may linger at the port; if they had no
@@ -90,7 +90,7 @@ func (m *maker) bind(fd int, s *image.Socket) error {
 			err = m.bindOver(fd, s)
 		}
 		if err != nil {
-			return fmt.Errorf("bind %s: %w", addressText(s), err)
+			return fmt.Errorf("bind %s: %w", sockopt.Text(s), err)
 		}
 		return nil
 	}
@@ -140,17 +140,6 @@ func (m *maker) bindOver(fd int, s *image.Socket) error {
 		return unix.EADDRINUSE
 	}
 	return sys.Bind(fd, s.Local)
-}
-
-func addressText(s *image.Socket) string {
-	if len(s.Local) < 8 {
-		return fmt.Sprintf("%x", s.Local)
-	}
-	port := binary.BigEndian.Uint16(s.Local[2:])
-	if s.Family == unix.AF_INET {
-		return fmt.Sprintf("%d.%d.%d.%d port %d", s.Local[4], s.Local[5], s.Local[6], s.Local[7], port)
-	}
-	return fmt.Sprintf("port %d", port)
 }
 
 // sendInFlight fills the queues of the sockets, from the side of their peers,

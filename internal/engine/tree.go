@@ -45,7 +45,7 @@ type Tree struct {
 	copied      map[string]copied           // sections that were filled beforehand, by name
 	lingering   atomic.Int32                // threads that are let go when they stop
 	smaps       map[int][]procfs.MappingUse // read before the freeze, by PID
-	ipc         ipcTables
+	ipc         *procfs.IPCLists
 	hostIPC     bool
 	offsets     [2]int64         // what the time namespace adds to ours, ns
 	dumped      map[inode]bool   // objects in the last committed generation
@@ -293,7 +293,9 @@ func (t *Tree) killMembers() error {
 // Close lets the tree go: it runs on without us, as before.
 func (t *Tree) Close() error {
 	t.forgetSpaces()
-	t.ipc.close()
+	if t.ipc != nil {
+		t.ipc.Close()
+	}
 	t.tracer.Close()
 	_ = t.stop.Close()
 	t.watchers.Wait()

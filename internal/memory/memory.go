@@ -9,6 +9,7 @@
 package memory
 
 import (
+	"cmp"
 	"slices"
 )
 
@@ -111,4 +112,10 @@ func Gaps(whole Range, ranges []Range) []Range {
 		out = append(out, Range{at, whole.End})
 	}
 	return out
+}
+
+// Sorted sorts disjoint ranges by address, in place.
+func Sorted(r []Range) []Range {
+	slices.SortFunc(r, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
+	return r
 }
