@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 )
 
@@ -92,7 +93,7 @@ func (q *queueClocks) of(cpu int) (int64, bool) {
 	}
 	tid := unix.Gettid()
 	own, err := q.tree.proc.Sched(tid, tid)
-	now, err2 := monotonic()
+	now, err2 := namespace.Monotonic()
 	if err != nil || err2 != nil || own.ExecStart < 0 {
 		return 0, false
 	}
@@ -113,7 +114,7 @@ func (q *queueClocks) close() {
 // call takes a little longer.
 func (f *Frozen) slept() map[int]int64 {
 	out := map[int]int64{}
-	now, err := monotonic()
+	now, err := namespace.Monotonic()
 	if err != nil {
 		return out
 	}

@@ -5,7 +5,12 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/tape"
+	"github.com/wakepoint/wakepoint/internal/tracee"
 )
 
 // credentials is done per thread; here is what concerns the whole process.
@@ -26,6 +31,9 @@ func (d *dumper) attributes(p *process, a *answers, q *image.Process) error {
 	if err != nil {
 		return err
 	}
+	if q.LockFuture, err = d.lockFuture(p); err != nil {
+		return err
+	}
 	for i, l := range limits {
 		q.Limits[i] = image.Limit{Soft: l.Soft, Hard: l.Hard}
 	}
@@ -44,6 +52,36 @@ func (d *dumper) attributes(p *process, a *answers, q *image.Process) error {
 		}
 	}
 	return nil
+}
+
+// lockFuture finds out what mlockall(2) said of mappings to come: a new one
+// has it. Only a program that has something locked is asked.
+func (d *dumper) lockFuture(p *process) (int, error) {
+	if p.status.Memory.LckKB == 0 {
+		return 0, nil
+	}
+	nr, how := &d.f.tree.arch.NR, 0
+	var tp tape.Tape
+	at := tp.Add("mmap", nr.Mmap, tape.N(0), tape.N(abi.PageSize), tape.N(unix.PROT_NONE),
+		tape.N(unix.MAP_SHARED|unix.MAP_ANONYMOUS), tape.N(^uint64(0)))
+	tp.Pause()
+	tp.Add("munmap", nr.Munmap, tp.Result(at), tape.N(abi.PageSize))
+	_, err := p.leader().Play(&p.space.space, &tp, func(r *tracee.Played) error {
+		list, err := d.proc.Smaps(p.pid)
+		for _, m := range list {
+			if m.Start != uint64(r.Results[at]) {
+				continue
+			}
+			if m.Flags.Has("lo") {
+				how |= unix.MCL_FUTURE
+			}
+			if m.Flags.Has("lf") {
+				how |= unix.MCL_ONFAULT
+			}
+		}
+		return err
+	})
+	return how, err
 }
 
 // timers describes interval timers and POSIX timers. CPU-time clocks are

@@ -69,6 +69,7 @@ func (f *Frozen) describe() error {
 		}
 	}
 	d.finishFiles()
+	d.looseSegments()
 	if len(obstacles) > 0 {
 		return &RefusedError{Obstacles: obstacles}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sys"
 )
 
 // objectSource is where the contents of an object are read from.
@@ -63,12 +64,46 @@ func (d *dumper) seals(link string, o *image.Object) error {
 	return err
 }
 
+// looseSegments adds the System V segments that nobody has attached.
+func (d *dumper) looseSegments() {
+	if d.tree.HostIPC {
+		return
+	}
+	seen := map[int]bool{}
+	for i := range d.tree.Objects {
+		if o := &d.tree.Objects[i]; o.Kind == image.SysV {
+			seen[o.ID] = true
+		}
+	}
+	for _, s := range d.segments {
+		if seen[s.ID] {
+			continue
+		}
+		key := inode{0, uint64(s.ID)}
+		d.tree.Objects = append(d.tree.Objects, image.Object{Kind: image.SysV, Section: fmt.Sprintf("object/shm-%d", s.ID),
+			Name: fmt.Sprintf("System V segment %d", s.ID), Size: int64(s.SizeBytes), Key: s.Key, ID: s.ID, Mode: s.Mode, UID: s.UID, GID: s.GID})
+		d.sources = append(d.sources, objectSource{"", key})
+	}
+}
+
+// openSource opens what an object's contents are read from.
+func (d *dumper) openSource(o *image.Object, src objectSource) (f *os.File, err error) {
+	if src.link != "" {
+		return os.Open(src.link)
+	}
+	err = inIPC(d.f.tree.member(), func() error {
+		f, err = sys.ShmOpen(o.ID)
+		return err
+	})
+	return f, err
+}
+
 // dumpObject writes the contents of an object. Writes by others than the
 // mappers that we see leave no trace in any page table, so it is always read
 // whole, without its holes; the sink knows what is the same as before.
 func (d *dumper) dumpObject(s Sink, i int, inherit bool) error {
 	o, src := &d.tree.Objects[i], d.sources[i]
-	f, err := os.Open(src.link)
+	f, err := d.openSource(o, src)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -50,6 +51,9 @@ type mountKey struct{ point, fs, root string }
 // mountsOf counts the mounts that a process sees.
 func (t *Tree) mountsOf(pid int) (map[mountKey]int, error) {
 	list, err := t.proc.Mounts(pid)
+	if errors.Is(err, unix.EINVAL) { // a zombie
+		return nil, fmt.Errorf("%w: %w", os.ErrProcessDone, err)
+	}
 	if err != nil {
 		return nil, gone(err)
 	}

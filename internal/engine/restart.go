@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +74,7 @@ func (d *dumper) note(t *tracee.Thread, r *abi.Regs) (b, old broken, now int64, 
 	if old.ip != b.ip || old.sp != b.sp || old.args != b.args {
 		old = broken{}
 	}
-	now, err = monotonic()
+	now, err = namespace.Monotonic()
 	return b, old, now, err
 }
 
@@ -91,12 +89,12 @@ func (d *dumper) blocked(t *tracee.Thread, r *abi.Regs, th *image.Thread) error 
 	if b.call != arch.NR.RestartSyscall {
 		old = broken{}
 	} else if b.call = old.call; b.call == 0 {
-		b.call = guessCall(arch, mem, &b)
+		b.call = arch.GuessCall(mem, b.ip, &b.args)
 	}
 	th.Restart = &image.Restart{Call: b.call, Args: b.args, Left: -1}
-	if timeout, has := timeoutOf(arch, mem, b.call, &b.args); has {
+	if timeout, has := arch.Timeout(mem, b.call, &b.args); has {
 		left := timeout - d.slept(t)
-		if rest, ok := restOf(arch, mem, b.call, &b.args); ok {
+		if rest, ok := arch.Rest(mem, b.call, &b.args); ok {
 			left = rest // the kernel has said
 		} else if old.deadline > now {
 			left = old.deadline - now
@@ -167,7 +165,7 @@ func (d *dumper) limit(t *tracee.Thread, b *broken) (ns int64, has bool) {
 		if b.args[k] == 0 {
 			return 0, false
 		}
-		return readTimespec(mem, b.args[k])
+		return abi.Timespec(mem, b.args[k])
 	}
 	switch b.call {
 	case nr.EpollWait, nr.EpollPwait:
@@ -205,80 +203,6 @@ func socketLimit(pid, fd, option int) (int64, bool) {
 		return 0, false
 	}
 	return tv.Nano(), true
-}
-
-func monotonic() (int64, error) {
-	var ts unix.Timespec
-	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return ts.Nano(), err
-}
-
-// timeoutOf reads the relative time-out of a call, ns; has is false when it
-// waits for ever or until an absolute time.
-func timeoutOf(arch *abi.Arch, mem *os.File, call int, args *[6]uint64) (ns int64, has bool) {
-	const futexOp, futexWait = 0x7f, 0
-	switch nr := &arch.NR; call {
-	case nr.Poll:
-		ms := int64(int32(args[2]))
-		return ms * 1e6, ms >= 0
-	case nr.Nanosleep:
-		return readTimespec(mem, args[0])
-	case nr.ClockNanosleep:
-		return readTimespec(mem, args[2])
-	case nr.Futex:
-		if args[1]&futexOp == futexWait && args[3] != 0 {
-			return readTimespec(mem, args[3])
-		}
-	}
-	return 0, false
-}
-
-// restOf reads what the kernel says is left of a sleep, where the program
-// asked to be told.
-func restOf(arch *abi.Arch, mem *os.File, call int, args *[6]uint64) (ns int64, ok bool) {
-	switch {
-	case call == arch.NR.Nanosleep && args[1] != 0:
-		return readTimespec(mem, args[1])
-	case call == arch.NR.ClockNanosleep && args[3] != 0:
-		return readTimespec(mem, args[3])
-	}
-	return 0, false
-}
-
-func readTimespec(mem *os.File, at uint64) (int64, bool) {
-	var b [16]byte
-	if _, err := mem.ReadAt(b[:], int64(at)); err != nil {
-		return 0, false
-	}
-	v := pair(b[:])
-	return v[0]*1e9 + v[1], true
-}
-
-// guessCall finds out which call a thread in restart_syscall has begun, when
-// it was broken off by somebody else: from the code before it, which loads the
-// number as a rule, else from the shape of its arguments.
-func guessCall(arch *abi.Arch, mem *os.File, b *broken) int {
-	nr := &arch.NR
-	var code [24]byte
-	if _, err := mem.ReadAt(code[:], int64(b.ip)-int64(len(code))); err == nil {
-		for i := len(code) - arch.InsnLen - 5; i >= 0; i-- {
-			imm := int(binary.LittleEndian.Uint32(code[i+1:]))
-			load := code[i] == 0xb8 || i > 1 && bytes.Equal(code[i-2:i+1], []byte{0x48, 0xc7, 0xc0})
-			if load && slices.Contains([]int{nr.Poll, nr.Nanosleep, nr.ClockNanosleep, nr.Futex}, imm) {
-				return imm
-			}
-		}
-	}
-	const low = 4096 // no address
-	switch {
-	case b.args[0] < low && b.args[2] >= low:
-		return nr.ClockNanosleep
-	case b.args[0] >= low && b.args[0]%4 == 0 && b.args[1]&^0x180 <= 9 && b.args[3] >= low:
-		return nr.Futex
-	case int64(int32(b.args[2])) >= 0 && b.args[2] < 1<<32:
-		return nr.Poll
-	}
-	return nr.Nanosleep
 }
 
 // primeAll starts again the calls that sleep by a restart block, with the time
@@ -340,7 +264,7 @@ const shopTimespec = 0xf00
 // sinceImage is how much time has passed on the tree's own monotonic clock
 // since the image was taken, ns.
 func (r *restorer) sinceImage() (int64, error) {
-	now, err := monotonic()
+	now, err := namespace.Monotonic()
 	if err != nil {
 		return 0, err
 	}
@@ -355,7 +279,7 @@ func (r *restorer) sinceImage() (int64, error) {
 // breaks is what a restored tree remembers of its interrupted calls.
 func (r *restorer) breaks() map[int]broken {
 	out := map[int]broken{}
-	now, err := monotonic()
+	now, err := namespace.Monotonic()
 	passed, err2 := r.sinceImage()
 	if err != nil || err2 != nil {
 		return out

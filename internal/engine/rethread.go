@@ -115,6 +115,9 @@ func (r *restorer) planProcess(p *image.Process) *tape.Tape {
 		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_THP_DISABLE), tape.N(1), tape.N(0), tape.N(0), tape.N(0))
 	}
 	r.planLocked(tp, &r.tree.Spaces[p.Space])
+	if p.LockFuture != 0 {
+		tp.Add("mlockall", nr.Mlockall, tape.N(p.LockFuture))
+	}
 	r.planTimers(tp, p)
 	return tp
 }

@@ -63,6 +63,7 @@ type Process struct {
 	Dumpable    int         `cbor:"dumpable"`
 	Subreaper   bool        `cbor:"subreaper"`
 	Autogroup   int         `cbor:"autogroup,omitempty"`
+	LockFuture  int         `cbor:"lock_future,omitempty"` // MCL_*, of mappings to come
 	THPDisable  bool        `cbor:"thp_disable,omitempty"`
 	Threads     []Thread    `cbor:"threads"` // the leader first
 	SemUndo     bool        `cbor:"sem_undo,omitempty"`

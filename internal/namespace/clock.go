@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Offsets reads what a process's time namespace adds to the host's
@@ -31,4 +33,11 @@ func Offsets(pid int) (out [2]int64, err error) {
 		}
 	}
 	return out, nil
+}
+
+// Monotonic is what CLOCK_MONOTONIC shows this process, ns.
+func Monotonic() (int64, error) {
+	var ts unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano(), err
 }

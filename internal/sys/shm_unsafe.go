@@ -45,6 +45,18 @@ func ShmFill(id int, size int64, f func(p []byte) error) error {
 	return f(at)
 }
 
+// ShmOpen opens a segment as a file for reading, as SharedMemory does.
+func ShmOpen(id int) (*os.File, error) {
+	p, err := unix.SysvShmAttach(id, 0, unix.SHM_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.SysvShmDetach(p) }()
+	start := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	end := (start + uintptr(len(p)) + 4095) &^ 4095
+	return os.Open(fmt.Sprintf("/proc/self/map_files/%x-%x", start, end))
+}
+
 // ShmOwn sets owner, group and mode of a segment (IPC_SET).
 func ShmOwn(id int, uid, gid, mode uint32) error {
 	var d unix.SysvShmDesc
