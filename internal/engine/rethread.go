@@ -140,12 +140,9 @@ func (r *restorer) planTimers(tp *tape.Tape, p *image.Process) {
 	nr := &r.arch.NR
 	for which, t := range p.Itimers {
 		if t != (image.Interval{}) {
+			// BUG: ITIMER_VIRTUAL and ITIMER_PROF sometimes fall silent after a restore
+			// (one of three runs of the animal itimer_cpu in testdata/zoo/timers.c).
 			if t.Value == [2]int64{} { // its signal is pending, or it is less than a microsecond
-				t.Value = t.Every
-			}
-			if t.Value == [2]int64{} {
-				// Its signal is pending: the kernel starts it again when that is
-				// delivered, which it can do only for a timer that runs.
 				t.Value = t.Every
 			}
 			d := tp.Words(uint64(t.Every[0]), uint64(t.Every[1]), uint64(t.Value[0]), uint64(t.Value[1]))
