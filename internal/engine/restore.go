@@ -93,6 +93,7 @@ func Restore(ctx context.Context, s Source, o RestoreOptions) (*Restored, error)
 		primed: map[int]uint64{}}
 	r.tracer.Before = o.Before
 	if tree.Arch != r.arch.Name {
+		r.tracer.Close()
 		return nil, fmt.Errorf("restore: the generation is of a %s machine, this is %s", tree.Arch, r.arch.Name)
 	}
 	if err := r.build(ctx); err != nil {

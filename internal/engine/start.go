@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wakepoint/wakepoint/internal/namespace"
 )
 
@@ -37,15 +39,16 @@ func Start(ctx context.Context, o StartOptions) (*Tree, error) {
 		return nil, err
 	}
 	in.Release()
-	command, err := hostNumber(in.PID, in.Command)
-	if err != nil {
-		command = 0 // it has ended already; the record says how
-	}
+	command, _ := hostNumber(in.PID, in.Command) // 0: it has ended already; the record says how
 	h, err := handleOf(PID(in.PID), command)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		t, terr := openTree(h, o.Record, in.Ended)
+		if err = terr; err == nil {
+			return t, nil
+		}
 	}
-	return openTree(h, o.Record, in.Ended)
+	_ = unix.Kill(in.PID, unix.SIGKILL) // nothing runs that nobody looks after
+	return nil, err
 }
 
 // InitMain turns this process into the init of a tree when it was started as
