@@ -48,7 +48,8 @@ internal/memory:            internal/abi internal/sys internal/procfs internal/i
 internal/namespace:         internal/abi
 internal/sockdiag:
 internal/sockopt:           internal/image internal/sys
-internal/engine:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt
+internal/description:       internal/image internal/sys
+internal/engine:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt internal/description
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api

@@ -2,12 +2,12 @@ package engine
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/description"
 	"github.com/wakepoint/wakepoint/internal/image"
 )
 
@@ -53,44 +53,5 @@ func (d *dumper) pipeState(c *descriptor, desc *image.Description, ino uint64) e
 		return nil
 	}
 	packets := desc.Flags&unix.O_DIRECT != 0
-	return peekPipe(c.magic(), waiting, desc.Pipe, packets)
-}
-
-// peekPipe opens a second reading end of a pipe and copies what waits in it.
-// The copy has the same packets.
-func peekPipe(link string, waiting int, p *image.Pipe, packets bool) error {
-	from, err := unix.Open(link, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open pipe: %w", err)
-	}
-	defer unix.Close(from)
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	defer w.Close()
-	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, max(p.Size, 4096)); err != nil {
-		return fmt.Errorf("room for %d bytes of a pipe: %w", p.Size, err)
-	}
-	n, err := unix.Tee(from, int(w.Fd()), max(p.Size, waiting), unix.SPLICE_F_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("copy the contents of a pipe: %w", err)
-	}
-	if int(n) != waiting {
-		return fmt.Errorf("copied %d of %d bytes in a pipe", n, waiting)
-	}
-	p.Data = make([]byte, n)
-	for at := 0; at < len(p.Data); {
-		k, err := r.Read(p.Data[at:]) // one packet, or all of a stream
-		if err != nil {
-			return err
-		}
-		p.Packets = append(p.Packets, k)
-		at += k
-	}
-	if len(p.Packets) == 1 && !packets {
-		p.Packets = nil
-	}
-	return nil
+	return description.PeekPipe(c.magic(), waiting, desc.Pipe, packets)
 }

@@ -95,7 +95,7 @@ func (m *maker) bind(fd int, s *image.Socket) error {
 		return nil
 	}
 	if s.Path == "" { // its file was removed before: the name alone remains
-		f, err := bindApart(fd, s.Local)
+		f, err := sockopt.BindApart(fd, s.Local)
 		if err == nil {
 			_ = f.Close()
 		}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/description"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/sys"
@@ -123,7 +124,7 @@ func (r *restorer) planLocks(tp *tape.Tape, p *image.Process, t *image.Table) {
 			if l.Class != "POSIX" || l.PID != p.PID {
 				continue
 			}
-			k := flockOf(l)
+			k := description.Flock(l)
 			b := make([]byte, 32) // struct flock: short, short, off_t, off_t, pid_t
 			binary.LittleEndian.PutUint16(b, uint16(k.Type))
 			binary.LittleEndian.PutUint64(b[8:], uint64(k.Start))

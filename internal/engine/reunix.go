@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/description"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/sockopt"
 	"github.com/wakepoint/wakepoint/internal/sys"
@@ -58,7 +57,7 @@ func (m *maker) connectUnix() error {
 func (m *maker) keep(i, fd int) error {
 	d := &m.r.tree.Descriptions[i]
 	m.r.files[i] = os.NewFile(uintptr(fd), "socket")
-	return errors.Join(sockopt.SetAll(fd, d.Socket), m.finish(fd, d))
+	return errors.Join(sockopt.SetAll(fd, d.Socket), description.Finish(fd, d))
 }
 
 // hungUp makes a connection whose other end is closed at once. What waits in
@@ -201,7 +200,7 @@ func (m *maker) door(client, server *image.Socket) (l, door *os.File, err error)
 	if abstract {
 		err = sys.Bind(fd, server.Local)
 	} else {
-		door, err = bindApart(fd, server.Local)
+		door, err = sockopt.BindApart(fd, server.Local)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("bind: %w", err), l.Close())
@@ -360,45 +359,4 @@ func (m *maker) as(tp *tape.Tape, who [3]int, calls func()) {
 	tp.Add("setresuid", nr.Setresuid, tape.N(keep), tape.N(uid), tape.N(keep))
 	tp.Add("setresgid", nr.Setresgid, tape.N(keep), tape.N(gid), tape.N(keep))
 	tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_SECUREBITS), tape.N(own.SecureBits))
-}
-
-// bindApart binds a UNIX socket to a name without making its file there: on a
-// thread for which the name leads into a directory of our own. It returns the
-// file of the socket, which has no name left.
-func bindApart(fd int, local []byte) (*os.File, error) {
-	name, _, _ := bytes.Cut(local[2:], []byte{0})
-	top, err := os.MkdirTemp("", "wakepoint-*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(top)
-	// A relative name may climb above the directory where it begins.
-	dir := filepath.Join(top, "a/b/c/d/e/f/g/h")
-	path := filepath.Join(dir, string(name))
-	if filepath.IsAbs(string(name)) {
-		dir, path = top, filepath.Join(top, string(name))
-	}
-	if err := errors.Join(os.MkdirAll(dir, 0o700), os.MkdirAll(filepath.Dir(path), 0o700)); err != nil {
-		return nil, err
-	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the thread, with its own root, ends with the goroutine
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil && dir == top {
-			err = unix.Chroot(top)
-		}
-		if err == nil && dir != top {
-			err = unix.Chdir(dir)
-		}
-		if err == nil {
-			err = sys.Bind(fd, local)
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		return nil, err
-	}
-	at, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	return os.NewFile(uintptr(at), path), err
 }

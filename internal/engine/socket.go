@@ -10,14 +10,6 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/sockopt"
-	"github.com/wakepoint/wakepoint/internal/sys"
-)
-
-// TCP states (include/net/tcp_states.h).
-const (
-	tcpSynSent = 2
-	tcpClose   = 7
-	tcpListen  = 10
 )
 
 // socket describes a socket.
@@ -39,7 +31,7 @@ func (d *dumper) socket(c *descriptor, desc *image.Description) error {
 	if v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil {
 		s.Listening = v != 0
 	}
-	s.Local, s.Peer = sockname(fd, syscall.SYS_GETSOCKNAME), sockname(fd, syscall.SYS_GETPEERNAME)
+	s.Local, s.Peer = sockopt.Name(fd, syscall.SYS_GETSOCKNAME), sockopt.Name(fd, syscall.SYS_GETPEERNAME)
 	s.Connected = s.Peer != nil
 	if err := sockopt.Read(fd, s); err != nil {
 		return fmt.Errorf("socket fd %d: %w", c.fd, err)
@@ -66,26 +58,11 @@ func (d *dumper) netlinkSocket(c *descriptor, fd int, s *image.Socket) error {
 		return errors.Join(c.refuse("a netlink socket with unread messages,", "let it read them"), errPassing)
 	}
 	s.Bound = len(s.Local) == 12 && binary.NativeEndian.Uint32(s.Local[4:]) != 0 // it has a number
-	groups := make([]byte, 128)
-	n, err := sys.GetsockoptBytes(fd, unix.SOL_NETLINK, unix.NETLINK_LIST_MEMBERSHIPS, groups)
-	if err != nil {
+	var err error
+	if s.Groups, err = sockopt.Groups(fd); err != nil {
 		return fmt.Errorf("groups of netlink fd %d: %w", c.fd, err)
 	}
-	for i := range min(n, len(groups)) * 8 {
-		if groups[i/8]&(1<<(i%8)) != 0 {
-			s.Groups = append(s.Groups, i+1)
-		}
-	}
 	return nil
-}
-
-func sockname(fd, call int) []byte {
-	buf := make([]byte, 128)
-	n, err := sys.Sockname(fd, call, buf)
-	if err != nil {
-		return nil
-	}
-	return buf[:n]
 }
 
 // inetSocket describes TCP, MPTCP and UDP. Of what waits in a UDP queue only
@@ -104,44 +81,17 @@ func (d *dumper) inetSocket(c *descriptor, fd int, desc *image.Description) erro
 		return c.refuse(fmt.Sprintf("a socket of type %d at", s.Type), "raw sockets cannot be saved yet")
 	}
 	if s.Listening {
-		s.Backlog = backlog(fd)
+		s.Backlog = sockopt.Backlog(fd)
 		return nil
 	}
-	state := tcpState(fd, s)
+	state := sockopt.State(fd)
 	switch {
-	case state == tcpSynSent && desc.Flags&unix.O_NONBLOCK == 0:
+	case state == sockopt.SynSent && desc.Flags&unix.O_NONBLOCK == 0:
 		// Its connect(2) is made again from the beginning.
-	case s.Connected, state != tcpClose && state != tcpListen:
+	case s.Connected, state != sockopt.Closed && state != sockopt.Listen:
 		s.Reset = true
 	default:
-		if e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && e >= 0 && d.shutDown(fd) {
-			s.Reset = true
-		}
+		s.Reset = sockopt.HungUp(fd)
 	}
 	return nil
-}
-
-// shutDown says that a closed TCP socket once was connected: it has hung up.
-func (d *dumper) shutDown(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n > 0 && p[0].Revents&unix.POLLRDHUP != 0
-}
-
-func tcpState(fd int, s *image.Socket) int {
-	buf := make([]byte, 256)
-	if n, err := sys.GetsockoptBytes(fd, unix.IPPROTO_TCP, unix.TCP_INFO, buf); err != nil || n < 1 {
-		return tcpClose
-	}
-	return int(buf[0])
-}
-
-// backlog is what listen(2) was given: tcpi_sacked of a listening socket
-// (net/ipv4/tcp.c, tcp_get_info).
-func backlog(fd int) int {
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil || info.Sacked == 0 {
-		return unix.SOMAXCONN
-	}
-	return int(info.Sacked)
 }

@@ -1,4 +1,4 @@
-// Package sockopt reads the options of sockets and puts them back, and makes
+// Package sockopt reads the options and states of sockets, puts options back, and makes
 // sockets whose connection was reset.
 package sockopt
 

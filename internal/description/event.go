@@ -1,0 +1,54 @@
+package description
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/sys"
+)
+
+// Eventfd makes an eventfd with its count.
+func Eventfd(e *image.Event) (int, error) {
+	flags := unix.EFD_CLOEXEC | unix.EFD_NONBLOCK
+	if e.Semaphore {
+		flags |= unix.EFD_SEMAPHORE
+	}
+	fd, err := unix.Eventfd(0, flags)
+	if err == nil && e.Count > 0 {
+		err = writeCount(fd, e.Count)
+	}
+	return fd, err
+}
+
+func writeCount(fd int, n uint64) error {
+	var b [8]byte
+	for i := range b {
+		b[i] = byte(n >> (8 * i))
+	}
+	_, err := unix.Write(fd, b[:])
+	return err
+}
+
+// Timerfd makes a timerfd with the time that was left. Expirations that
+// nobody has read come again at once.
+func Timerfd(t *image.Timerfd) (int, error) {
+	fd, err := unix.TimerfdCreate(t.Clock, unix.TFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	spec := unix.ItimerSpec{Value: unix.Timespec{Sec: t.Setting.Value[0], Nsec: t.Setting.Value[1]},
+		Interval: unix.Timespec{Sec: t.Setting.Every[0], Nsec: t.Setting.Every[1]}}
+	if t.Ticks > 0 && spec.Value.Nano() == 0 {
+		spec.Value.Nsec = 1
+	}
+	if err := unix.TimerfdSettime(fd, 0, &spec, nil); err != nil {
+		return -1, err
+	}
+	if t.Ticks > 0 && t.Setting.Value == [2]int64{} {
+		return fd, nil
+	}
+	if t.Ticks > 0 {
+		_ = sys.SetTimerfdTicks(fd, t.Ticks) // without CONFIG_CHECKPOINT_RESTORE they come late
+	}
+	return fd, nil
+}
