@@ -37,6 +37,9 @@ type Arch struct {
 	ExitSlot func(pad, target uint64) []byte
 	Init     []byte // the init; the last 8 bytes are the command's PID
 	JumpSlot func(target uint64) []byte
+	// Plain holds what stands in, on a kernel whose vdso lacks a function, for
+	// that function: the system call of the same name and arguments, or ENOSYS.
+	Plain    map[string][]byte
 	Syscall  []byte // the call instruction
 	StackTop Addr   // end of user space
 }

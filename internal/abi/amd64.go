@@ -1,6 +1,9 @@
 package abi
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Words of struct user_regs_struct (arch/x86/include/asm/user_64.h).
 const (
@@ -49,6 +52,18 @@ var AMD64 = &Arch{
 	ExitSlot: exitAMD64,
 	Init:     initAMD64,
 	JumpSlot: jumpAMD64,
+	Plain: map[string][]byte{
+		"gettimeofday":  plainAMD64(96),
+		"time":          plainAMD64(201),
+		"clock_gettime": plainAMD64(228),
+		"clock_getres":  plainAMD64(229),
+		"getcpu":        plainAMD64(309),
+		// Since 6.11. Asked about its state (a fifth argument of all ones) it
+		// knows none, which sends the C library to the call; a program that
+		// has a state already gets its bytes from the kernel.
+		"getrandom":         slices.Concat([]byte{0x49, 0x83, 0xf8, 0xff, 0x74, 0x08}, plainAMD64(callsAMD64.Getrandom), enosysAMD64),
+		"sgx_enter_enclave": enosysAMD64, // not every kernel is built with SGX; an enclave cannot be saved
+	},
 	Syscall:  []byte{0x0f, 0x05},
 	StackTop: 0x7ffffffff000,
 }
@@ -100,3 +115,11 @@ func exitAMD64(pad, target uint64) []byte {
 func jumpAMD64(target uint64) []byte {
 	return binary.LittleEndian.AppendUint64([]byte{0xff, 0x25, 0, 0, 0, 0}, target)
 }
+
+// plainAMD64: mov eax, nr; syscall; ret.
+func plainAMD64(nr int) []byte {
+	return append(binary.LittleEndian.AppendUint32([]byte{0xb8}, uint32(nr)), 0x0f, 0x05, 0xc3)
+}
+
+// enosysAMD64: mov rax, -ENOSYS; ret.
+var enosysAMD64 = []byte{0x48, 0xc7, 0xc0, 0xda, 0xff, 0xff, 0xff, 0xc3}

@@ -5,11 +5,13 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Redirect returns a copy of an old vdso in which every function jumps to its
-// namesake in the vdso now, which stands at place. Both are whole images as
-// they are mapped; the section table may have been overwritten.
+// namesake in the vdso now, which stands at place. A function that this kernel
+// lacks becomes its Plain one; one that has none is refused by name. Both are
+// whole images as they are mapped; the section table may have been overwritten.
 func (a *Arch) Redirect(old, now []byte, place uint64) ([]byte, error) {
 	target := map[string]uint64{}
 	err := vdsoSymbols(now, func(name string, off uint64) error {
@@ -19,23 +21,44 @@ func (a *Arch) Redirect(old, now []byte, place uint64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("this kernel's vdso: %w", err)
 	}
-	out := append([]byte(nil), old...)
+	code := map[uint64][]byte{} // by offset: a function may have two names
 	err = vdsoSymbols(old, func(name string, off uint64) error {
-		to, ok := target[name]
-		if !ok {
+		if to, ok := target[name]; ok {
+			code[off] = a.JumpSlot(to)
+		} else if code[off] == nil {
+			code[off] = a.Plain[strings.TrimPrefix(name, "__vdso_")]
+		}
+		if code[off] == nil {
 			return fmt.Errorf("this kernel has no %s", name)
 		}
-		jump := a.JumpSlot(to)
-		if off+uint64(len(jump)) > uint64(len(out)) {
-			return fmt.Errorf("%s lies outside", name)
-		}
-		copy(out[off:], jump)
 		return nil
 	})
+	if err == nil {
+		err = fits(code, uint64(len(old)))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the image's vdso: %w", err)
 	}
+	out := append([]byte(nil), old...)
+	for off, c := range code {
+		copy(out[off:], c)
+	}
 	return out, nil
+}
+
+// fits says whether pieces of code lie within size bytes and apart.
+func fits(code map[uint64][]byte, size uint64) error {
+	for off, c := range code {
+		if off > size || uint64(len(c)) > size-off {
+			return fmt.Errorf("the function at %#x lies outside", off)
+		}
+		for other := range code {
+			if other > off && other-off < uint64(len(c)) {
+				return fmt.Errorf("the function at %#x is too short", off)
+			}
+		}
+	}
+	return nil
 }
 
 // vdsoSymbols calls f for every function that a vdso exports.

@@ -118,9 +118,6 @@ func (r *restorer) planArea(tp *tape.Tape, a *image.Area, files map[fileKey]int)
 	switch {
 	case a.Kind == image.Anonymous:
 		flags |= unix.MAP_ANONYMOUS | unix.MAP_PRIVATE
-		if a.Droppable {
-			flags = flags&^unix.MAP_PRIVATE | mapDroppable
-		}
 	case a.Kind == image.PrivateFile:
 		flags |= unix.MAP_PRIVATE
 	default:
@@ -140,6 +137,13 @@ func (r *restorer) planArea(tp *tape.Tape, a *image.Area, files map[fileKey]int)
 		tp.Add("shmat", nr.Shmat, tape.N(r.tree.Objects[a.Object].ID), tape.N(uint64(a.Start)), tape.N(shm))
 	} else {
 		tp.Add("mmap", nr.Mmap, tape.N(uint64(a.Start)), tape.N(length), tape.N(a.Prot), tape.N(flags), tape.N(fd), tape.N(off))
+	}
+	if a.Droppable {
+		// A kernel before 6.11 refuses this and leaves the private memory, which
+		// keeps every promise of a droppable area (the advice has the others: wiped
+		// for a child, not dumped) and never makes use of the leave to drop it.
+		flags = flags&^(unix.MAP_PRIVATE|unix.MAP_FIXED_NOREPLACE) | unix.MAP_FIXED | mapDroppable
+		tp.Try("mmap", nr.Mmap, tape.N(uint64(a.Start)), tape.N(length), tape.N(a.Prot), tape.N(flags), tape.N(fd), tape.N(off))
 	}
 	for _, v := range a.Advice {
 		tp.Add("madvise", nr.Madvise, tape.N(uint64(a.Start)), tape.N(length), tape.N(v))

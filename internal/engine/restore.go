@@ -27,7 +27,7 @@ type RestoreOptions struct {
 	// Before, when not nil, is called before every ptrace call (for tests).
 	Before func(call string)
 
-	otherVdso bool // pretend that the kernel has another vdso (for tests)
+	otherVdso func([]byte) []byte // what to take this kernel's vdso for (for tests)
 }
 
 // restorer builds a tree. Everything that it makes outside the tree itself is

@@ -52,14 +52,18 @@ func (r *restorer) planVdso() error {
 	if err != nil {
 		return err
 	}
-	r.vdso = &vdsoPlan{same: bytes.Equal(now, r.tree.Vdso) && !r.o.otherVdso, now: now, place: uint64(place),
+	same := bytes.Equal(now, r.tree.Vdso)
+	if r.o.otherVdso != nil {
+		same, now = false, r.o.otherVdso(now)
+	}
+	r.vdso = &vdsoPlan{same: same, now: now, place: uint64(place),
 		code: uint64(place) + k.vvar.Len() + k.vclock.Len()}
 	return nil
 }
 
 // patchVdso puts the code of the image's vdso where the program expects it,
 // with every entry point leading to the function of the same name in this
-// kernel's. Nothing to do where the two are the same.
+// kernel's, or to the plain system call where it has none. Nothing to do where the two are the same.
 func (r *restorer) patchVdso(b *builtProcess, s *image.Space) error {
 	if r.vdso.same {
 		return nil
