@@ -140,7 +140,6 @@ func (r *restorer) planTimers(tp *tape.Tape, p *image.Process) {
 	nr := &r.arch.NR
 	for which, t := range p.Itimers {
 		if t != (image.Interval{}) {
-			// BUG: ITIMER_VIRTUAL and ITIMER_PROF sometimes fall silent (itimer_cpu in testdata/zoo/timers.c).
 			if t.Value == [2]int64{} { // its signal is pending, or it is less than a microsecond
 				t.Value = t.Every
 			}
