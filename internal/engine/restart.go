@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -22,12 +23,12 @@ type broken struct {
 	args     [6]uint64 // as they were left
 	ip, sp   uint64
 	deadline int64 // CLOCK_MONOTONIC as this process sees it, ns; 0: none
-	told     bool  // the arguments differ from those that the program gave
 }
 
-// callMark stands in the upper half of a descriptor argument, which the kernel
-// does not look at, of a call that was begun again: by it the next freeze
-// knows the call from a later one of the same place.
+// callMark stands in the upper half of the number of a call that was begun
+// again. The kernel looks at the lower half only (do_syscall_64 takes an int)
+// and the result overwrites it: the next freeze knows by it that this is still
+// the same call, and the program never sees it.
 const callMark = 0x77616b65 << 32
 
 // interrupted looks at a system call that the freeze broke off.
@@ -40,12 +41,11 @@ const callMark = 0x77616b65 << 32
 // where no handler runs (ERESTARTNOHAND), so that the program sees nothing of
 // the freeze and does not miss a signal either.
 //
-// Where the time-out of such a call is no register it begins again, and the
-// first freeze after its end ends it. BUG: sigtimedwait gives no hold for
-// that: it does not time out while its time-out is longer than the interval.
+// Where the time-out of such a call is no register it begins again with all of
+// it, and the first freeze after its end ends it.
 func (d *dumper) interrupted(t *tracee.Thread, r *abi.Regs, th *image.Thread) error {
 	arch := d.f.tree.arch
-	call := int(int64(r[arch.Call]))
+	call := int(int32(r[arch.Call]))
 	switch {
 	case call < 0:
 		return nil
@@ -66,7 +66,7 @@ func (d *dumper) slept(t *tracee.Thread) int64 { return d.f.asleep[t.TID] }
 // note makes a note of the call that a thread is in.
 func (d *dumper) note(t *tracee.Thread, r *abi.Regs) (b, old broken, now int64, err error) {
 	arch := d.f.tree.arch
-	b = broken{call: int(r[arch.Call]), ip: r[arch.IP], sp: r[arch.SP]}
+	b = broken{call: int(int32(r[arch.Call])), ip: r[arch.IP], sp: r[arch.SP]}
 	for i, k := range arch.Args {
 		b.args[i] = r[k]
 	}
@@ -115,7 +115,7 @@ func (d *dumper) limited(t *tracee.Thread, r *abi.Regs, th *image.Thread) error 
 		return err
 	}
 	r[arch.Result] = ^uint64(abi.ErestartNoHand - 1)
-	if old.call == b.call && old.told {
+	if old.call == b.call && r[arch.Call]>>32 == callMark>>32 {
 		b.deadline = old.deadline
 	} else {
 		timeout, has := d.limit(t, &b)
@@ -126,21 +126,13 @@ func (d *dumper) limited(t *tracee.Thread, r *abi.Regs, th *image.Thread) error 
 	}
 	left := max(b.deadline-now, 0)
 	if b.call == arch.NR.EpollWait || b.call == arch.NR.EpollPwait {
-		was := b.args[3]
 		b.args[3] = uint64((left + 999999) / 1e6)
-		b.told = old.told || b.args[3] != was
 		r[arch.Args[3]] = b.args[3]
-	} else {
-		if left == 0 {
-			r[arch.Result], r[arch.Call] = timedOut(&arch.NR, b.call), ^uint64(0)
-			r[arch.Args[0]] &= 1<<32 - 1
-			return nil
-		}
-		if b.told = old.told || b.args[0]>>32 == 0; b.told {
-			b.args[0] = b.args[0]&(1<<32-1) | callMark
-			r[arch.Args[0]] = b.args[0]
-		}
+	} else if left == 0 {
+		r[arch.Result], r[arch.Call] = timedOut(&arch.NR, b.call), ^uint64(0)
+		return d.nothingReady(t, &b)
 	}
+	r[arch.Call] = uint64(b.call) | callMark
 	d.f.tree.broken[t.TID] = b
 	th.Restart = &image.Restart{Call: b.call, Args: b.args, Left: left}
 	return nil
@@ -149,12 +141,33 @@ func (d *dumper) limited(t *tracee.Thread, r *abi.Regs, th *image.Thread) error 
 // timedOut is what a call returns whose time is up.
 func timedOut(nr *abi.Calls, call int) uint64 {
 	switch call {
-	case nr.EpollPwait2, nr.IoGetevents:
+	case nr.EpollPwait2, nr.IoGetevents, nr.Ppoll, nr.Pselect6:
 		return 0
 	case nr.Connect:
 		return ^uint64(unix.EINPROGRESS - 1)
 	}
 	return ^uint64(unix.EAGAIN - 1)
+}
+
+// nothingReady fills in what a call that waits for descriptors reports when
+// its time is up: that none is ready.
+func (d *dumper) nothingReady(t *tracee.Thread, b *broken) (err error) {
+	mem, nr := d.f.byPID[t.TGID].space.space.Mem, &d.f.tree.arch.NR
+	switch b.call {
+	case nr.Ppoll:
+		for i := range b.args[1] { // struct pollfd has its result in the last two of eight bytes
+			_, werr := mem.WriteAt(make([]byte, 2), int64(b.args[0]+8*i+6))
+			err = errors.Join(err, werr)
+		}
+	case nr.Pselect6:
+		for _, set := range b.args[1:4] {
+			if set != 0 {
+				_, werr := mem.WriteAt(make([]byte, (b.args[0]+63)/64*8), int64(set))
+				err = errors.Join(err, werr)
+			}
+		}
+	}
+	return err
 }
 
 // limit is the time-out of a call that does not go on by itself, ns.
@@ -171,8 +184,12 @@ func (d *dumper) limit(t *tracee.Thread, b *broken) (ns int64, has bool) {
 	case nr.EpollWait, nr.EpollPwait:
 		ms := int64(int32(b.args[3]))
 		return ms * 1e6, ms >= 0
+	case nr.RtSigtimedwait, nr.Ppoll:
+		return at(2)
 	case nr.EpollPwait2, nr.Semtimedop:
 		return at(3)
+	case nr.Pselect6, nr.IoGetevents:
+		return at(4)
 	case nr.Recvmmsg:
 		if ns, has := at(4); has {
 			return ns, true
@@ -290,7 +307,7 @@ func (r *restorer) breaks() map[int]broken {
 			if th.Restart == nil {
 				continue
 			}
-			n := broken{call: th.Restart.Call, args: th.Restart.Args, ip: th.Regs[r.arch.IP], sp: th.Regs[r.arch.SP], told: true}
+			n := broken{call: th.Restart.Call, args: th.Restart.Args, ip: th.Regs[r.arch.IP], sp: th.Regs[r.arch.SP]}
 			if th.Restart.Left >= 0 {
 				n.deadline = now - passed + th.Restart.Left
 			}

@@ -19,3 +19,9 @@ func TestZooCalls(t *testing.T) {
 	}
 	zoo(t, "calls", list)
 }
+
+// TestZooPatience: time-outs of two seconds end, though a checkpoint is taken
+// every fifth of a second, for longer than any of them may take.
+func TestZooPatience(t *testing.T) {
+	zoo(t, "calls", []animal{{name: "patience", checkpoints: 35, gap: 200 * time.Millisecond}})
+}

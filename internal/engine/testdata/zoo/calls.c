@@ -381,6 +381,82 @@ static void flock_(void) {
 	}
 }
 
+// Patience: time-outs much longer than the time between two checkpoints. Each
+// call sits in a thread of its own, must end by itself, and begins again.
+#define PATIENCE 2000 // ms
+enum { CALLS = 15 };
+static long begun[CALLS];
+static sigset_t usr1;
+static struct timespec *patience; // nobody may write there
+static int quiet_epoll, quiet_socket, quiet_pipe[2];
+static int quiet_word;
+
+static long patient(int k) {
+	struct timespec t = *patience;
+	struct epoll_event v;
+	struct pollfd f = {quiet_pipe[0], POLLIN, POLLIN};
+	fd_set set;
+	char b[8];
+	struct iovec iov = {b, 8};
+	struct mmsghdr m = {.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}};
+	FD_ZERO(&set);
+	FD_SET(quiet_pipe[0], &set);
+	switch (k) {
+	case 0: return sigtimedwait(&usr1, 0, patience) == -1 && errno == EAGAIN;
+	case 1: return sigtimedwait(&usr1, 0, &t) == -1 && errno == EAGAIN;
+	case 2: return poll(&f, 1, PATIENCE) == 0;
+	case 3: return ppoll(&f, 1, &t, 0) == 0;
+	case 4: return syscall(SYS_ppoll, &f, 1, patience, 0, 8) == 0 && !f.revents;
+	case 5: return pselect(quiet_pipe[0] + 1, &set, 0, 0, patience, 0) == 0;
+	case 6: return syscall(SYS_pselect6, quiet_pipe[0] + 1, &set, 0, 0, patience, 0) == 0 && !FD_ISSET(quiet_pipe[0], &set);
+	case 7: return clock_nanosleep(CLOCK_MONOTONIC, 0, patience, 0) == 0;
+	case 8: return syscall(SYS_nanosleep, &t, &t) == 0;
+	case 9: return syscall(SYS_futex, &quiet_word, FUTEX_WAIT_PRIVATE, 0, patience, 0, 0) == -1 && errno == ETIMEDOUT;
+	case 10: return epoll_wait(quiet_epoll, &v, 1, PATIENCE) == 0;
+	case 11: return syscall(SYS_epoll_pwait2, quiet_epoll, &v, 1, patience, 0, 8) == 0;
+	case 12: return recv(quiet_socket, b, 8, 0) == -1 && errno == EAGAIN;
+	case 13: return recvmmsg(quiet_socket, &m, 1, 0, 0) == -1 && errno == EAGAIN;
+	}
+	t = in(CLOCK_MONOTONIC, PATIENCE);
+	return syscall(SYS_futex, &quiet_word, FUTEX_WAIT_BITSET_PRIVATE, 0, &t, 0, FUTEX_BITSET_MATCH_ANY) == -1 && errno == ETIMEDOUT;
+}
+static void *be_patient(void *p) {
+	int k = (long)p;
+	FOREVER {
+		long from = now_ms();
+		__atomic_store_n(&begun[k], from, __ATOMIC_SEQ_CST);
+		errno = 0;
+		long r = patient(k), took = now_ms() - from;
+		if (!r) bad("patient call %d ended wrongly after %ld ms", k, took);
+		if (took < PATIENCE - EARLY) bad("patient call %d took %ld ms", k, took);
+	}
+}
+static void patience_(void) {
+	struct timeval v = {PATIENCE / 1000, 0};
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &usr1, 0);
+	patience = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	*patience = rel(PATIENCE);
+	MUST(mprotect(patience, 4096, PROT_READ) == 0);
+	quiet_epoll = an_epoll();
+	quiet_socket = udp();
+	MUST(pipe(quiet_pipe) == 0);
+	MUST(setsockopt(quiet_socket, SOL_SOCKET, SO_RCVTIMEO, &v, sizeof v) == 0);
+	pthread_t t;
+	for (long k = 0; k < CALLS; k++) {
+		begun[k] = now_ms();
+		MUST(pthread_create(&t, 0, be_patient, (void *)k) == 0);
+	}
+	FOREVER {
+		for (int k = 0; k < CALLS; k++) {
+			long at = __atomic_load_n(&begun[k], __ATOMIC_SEQ_CST), for_ = now_ms() - at;
+			if (for_ > 3 * PATIENCE) bad("patient call %d does not end: %ld ms", k, for_);
+		}
+		ok();
+	}
+}
+
 #define A(f) {#f, f}
 struct animal animals[] = {
 	{"nanosleep", nanosleeps}, A(clock_rel), A(clock_real_rel), A(clock_abs), {"poll", poll_}, A(poll_fd), {"ppoll", ppoll_},
@@ -388,5 +464,5 @@ struct animal animals[] = {
 	{"epoll_pwait2", epoll_pwait2_}, A(futex_rel), A(futex_abs), A(sem_timed), A(sem_clock), A(cond_timed), A(mutex_timed),
 	{"sigtimedwait", sigtimed}, A(read_pipe), A(write_pipe), A(read_eventfd), A(read_timerfd), {"accept", accept_}, A(accept_unix), A(recv_udp),
 	A(recvmsg_udp), A(recv_unix), A(recv_dgram), A(read_timeo), A(read_socket), {"wait4", wait4_}, {"waitid", waitid_},
-	{"pause", pause_}, {"sigsuspend", sigsuspend_}, {"sigwait", sigwait_}, A(read_restart), {"lock_wait", flock_}, {0, 0},
+	{"pause", pause_}, {"sigsuspend", sigsuspend_}, {"sigwait", sigwait_}, A(read_restart), {"lock_wait", flock_}, {"patience", patience_}, {0, 0},
 };
