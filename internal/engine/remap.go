@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -307,73 +306,134 @@ func (r *restorer) fetch(b *builtProcess, files []*os.File) ([]int, error) {
 // slice is a part of an area that one goroutine fills, bytes at most.
 const slice = 4 << 20
 
-// fillMemory writes the private pages. Droppable and wipe-on-fork areas stay
-// zero. /proc/PID/mem also reaches what the program itself cannot write, and
-// may be used from any thread: several check and copy side by side.
+// filler writes the private pages of all processes, several goroutines side by
+// side. They begin to read and check before there is a process, each until it
+// has the first pages that it could write, and go on when the spaces stand.
+type filler struct {
+	r     *restorer
+	parts chan part
+	ready chan struct{} // closed when the spaces stand, or never will
+	never bool          // they never will; written before ready is closed
+	done  chan error
+	left  int // goroutines
+}
+
+// part is [from, to) of a process.
+type part struct {
+	process  int
+	section  string
+	from, to int64
+}
+
+// fillers is how many there are: each waits with 128 KiB in its hands.
+const fillers = 8
+
+func (r *restorer) startFilling() *filler {
+	f := &filler{r: r, parts: make(chan part), ready: make(chan struct{}), done: make(chan error), left: fillers}
+	for range fillers {
+		go func() { f.done <- f.run() }()
+	}
+	go f.deal()
+	return f
+}
+
+// deal hands out what is to be filled. Droppable and wipe-on-fork areas stay
+// zero.
+func (f *filler) deal() {
+	defer close(f.parts)
+	for i := range f.r.tree.Processes {
+		p := &f.r.tree.Processes[i]
+		if p.Zombie {
+			continue
+		}
+		s := &f.r.tree.Spaces[p.Space]
+		for k := range s.Areas {
+			a := &s.Areas[k]
+			if a.Kind != image.Anonymous && a.Kind != image.PrivateFile || a.Blank {
+				continue
+			}
+			for at := int64(a.Start); at < int64(a.End); {
+				end := min((at+slice)&^(slice-1), int64(a.End))
+				if end-at == slice && int64(a.End)-end > 1<<32 {
+					end = min(at+1<<32, int64(a.End)) // a huge reservation is mostly holes
+				}
+				f.parts <- part{p.PID, s.Section, at, end}
+				at = end
+			}
+		}
+	}
+}
+
+// run fills parts until there are no more. /proc/PID/mem also reaches what the
+// program itself cannot write, and may be used from any thread.
+func (f *filler) run() (err error) {
+	open := map[string]SectionSource{}
+	defer func() {
+		for _, s := range open {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for p := range f.parts {
+		if err != nil {
+			continue // the others are waiting for their parts
+		}
+		if open[p.section] == nil {
+			var s SectionSource
+			if s, err = f.r.source.Section(p.section); err != nil {
+				continue
+			}
+			open[p.section] = s
+		}
+		err = open[p.section].Each(p.from, p.to, func(off int64, data []byte) error {
+			<-f.ready
+			if f.never {
+				return errGivenUp
+			}
+			_, err := f.r.built[p.process].space.Mem.WriteAt(data, off)
+			return err
+		})
+		if err != nil {
+			err = fmt.Errorf("memory of process %d at %#x: %w", p.process, p.from, err)
+		}
+	}
+	return err
+}
+
+var errGivenUp = errors.New("the restore was given up")
+
+// stop waits for the goroutines, which write nothing if the spaces do not
+// stand yet.
+func (f *filler) stop() {
+	select {
+	case <-f.ready:
+	default:
+		f.never = true
+		close(f.ready)
+	}
+	for ; f.left > 0; f.left-- {
+		<-f.done
+	}
+}
+
+// fillMemory waits until all is filled.
 func (r *restorer) fillMemory() error {
+	close(r.filler.ready)
+	var errs error
+	for f := r.filler; f.left > 0; f.left-- {
+		errs = errors.Join(errs, <-f.done)
+	}
+	if errs != nil {
+		return errs
+	}
 	for _, b := range r.order {
 		if b.image.Zombie {
 			continue
 		}
-		s := &r.tree.Spaces[b.image.Space]
-		if err := r.fillSpace(b, s); err != nil {
-			return fmt.Errorf("memory of process %d: %w", b.ns, err)
-		}
-		if err := r.patchVdso(b, s); err != nil {
+		if err := r.patchVdso(b, &r.tree.Spaces[b.image.Space]); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (r *restorer) fillSpace(b *builtProcess, s *image.Space) error {
-	parts := make(chan [2]int64, 64)
-	done := make(chan error)
-	workers := min(runtime.GOMAXPROCS(0), 4)
-	for range workers {
-		go func() { done <- r.fillParts(b, s.Section, parts) }()
-	}
-	for i := range s.Areas {
-		a := &s.Areas[i]
-		if a.Kind != image.Anonymous && a.Kind != image.PrivateFile || a.Blank {
-			continue
-		}
-		for at := int64(a.Start); at < int64(a.End); {
-			end := min((at+slice)&^(slice-1), int64(a.End))
-			if end-at == slice && int64(a.End)-end > 1<<32 {
-				end = min(at+1<<32, int64(a.End)) // a huge reservation is mostly holes
-			}
-			parts <- [2]int64{at, end}
-			at = end
-		}
-	}
-	close(parts)
-	var errs error
-	for range workers {
-		errs = errors.Join(errs, <-done)
-	}
-	return errs
-}
-
-// fillParts fills parts of a space from its section until there are no more.
-func (r *restorer) fillParts(b *builtProcess, section string, parts <-chan [2]int64) error {
-	sec, err := r.source.Section(section)
-	if err == nil {
-		defer sec.Close()
-	}
-	for p := range parts {
-		if err != nil {
-			continue // the others are waiting for room
-		}
-		err = sec.Each(p[0], p[1], func(off int64, p []byte) error {
-			_, err := b.space.Mem.WriteAt(p, off)
-			return err
-		})
-		if err != nil {
-			err = fmt.Errorf("at %#x: %w", p[0], err)
-		}
-	}
-	return err
 }
 
 // leaveSpaces sets what the kernel believes of the space, locks what was

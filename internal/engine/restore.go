@@ -48,6 +48,7 @@ type restorer struct {
 	extra  []*os.File // to be closed at the end
 	object []*os.File
 	master *os.File
+	filler *filler
 	resets int
 	vdso   *vdsoPlan
 	temps  []string
@@ -96,7 +97,10 @@ func Restore(ctx context.Context, s Source, o RestoreOptions) (*Restored, error)
 		r.tracer.Close()
 		return nil, fmt.Errorf("restore: the generation is of a %s machine, this is %s", tree.Arch, r.arch.Name)
 	}
-	if err := r.build(ctx); err != nil {
+	r.filler = r.startFilling()
+	err = r.build(ctx)
+	r.filler.stop()
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("restore: %w", err), r.abandon())
 	}
 	return &Restored{Resets: r.resets, r: r}, nil

@@ -113,7 +113,7 @@ func (s *SectionReader) Close() error {
 }
 
 const (
-	batchPages = 256 // pages that Each hands over at once, at most
+	batchPages = 32 // pages that Each hands over at once, at most
 	frameSize  = frameHead + PageSize
 )
 
@@ -193,6 +193,9 @@ func (b *batch) flush() error {
 // pages reads pages into a row, with one read for those that lie side by side
 // in a pack too.
 func (s *SectionReader) pages(e []entry) ([]byte, error) {
+	if s.data == nil {
+		s.data = make([]byte, 0, batchPages*PageSize)
+	}
 	s.data = s.data[:0]
 	for len(e) > 0 {
 		n := 1
@@ -212,7 +215,7 @@ func (s *SectionReader) run(e []entry) error {
 	last := e[len(e)-1]
 	size := int64(last.off) + last.cost() - int64(e[0].off)
 	if int64(cap(s.raw)) < size {
-		s.raw = make([]byte, size, max(size, 16*frameSize))
+		s.raw = make([]byte, size, max(size, batchPages*frameSize))
 	}
 	raw := s.raw[:size]
 	if err := s.r.packs.readAt(raw, e[0].pack, int64(e[0].off)); err != nil {
