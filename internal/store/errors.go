@@ -42,7 +42,11 @@ type DamageError struct {
 }
 
 func (e *DamageError) Error() string {
-	s := fmt.Sprintf("%s at %d: %s: %v", e.Pack, e.Offset, e.What, ErrDamaged)
+	s := e.Pack
+	if e.Offset > 0 {
+		s += fmt.Sprintf(" at %d", e.Offset)
+	}
+	s += fmt.Sprintf(": %s: %v", e.What, ErrDamaged)
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
@@ -61,6 +65,8 @@ func (e *DamageError) Unwrap() []error {
 type Damage struct {
 	DamageError
 	Generations []Generation // newest first
+	// Follows says what else follows from it; "" where the generations say it.
+	Follows string
 }
 
 // lost turns the errors by which a medium says that data is gone into damage,

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"syscall"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
 )
@@ -26,6 +27,9 @@ func CheckName(s string) error {
 // it that this one does not know.
 func readRecord(d disk.FS, file string) ([]byte, error) {
 	b, err := disk.ReadFile(d, file, envelopeMax)
+	if errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EISDIR) {
+		return nil, &DamageError{Pack: file, What: "cannot be read", Err: err}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -60,37 +60,69 @@ const (
 
 // Store is a directory of workloads.
 type Store struct {
-	dir string
-	o   Options
+	dir    string
+	o      Options
+	damage *Damage // of the file that says what it is; nil when that is whole
 }
 
 // Open opens the store in dir and makes one where dir is missing or empty. It
 // refuses a directory that holds something else (ErrForeign), a store of
 // another version (ErrVersion), and one that another user owns or may enter
 // (disk.ErrNotPrivate). A store on a read-only file system opens for reading.
+// One whose own file is damaged or gone opens as long as a workload in it can
+// be opened, see Damage.
 func Open(dir string, o Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{dir: dir, o: o.filled()}
-	if err := claim(s.o.FS, dir, storeFile, func() ([]byte, error) { return []byte(storeText), nil }); err != nil {
+	if err := claim(s.o.FS, dir, storeFile, workloadsDir, func() ([]byte, error) { return []byte(storeText), nil }); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	text, err := readRecord(s.o.FS, filepath.Join(dir, storeFile))
-	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	if string(text) != storeText {
+	switch d := damageIn(storeFile, err); {
+	case d != nil && s.evident():
+		d.Follows = "it is written again with the next workload that is made; no workload is touched"
+		s.damage = d
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("open store %s: holds %s: %w", dir, workloadsDir, ErrForeign)
+	case err != nil:
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	case string(text) != storeText:
 		return nil, fmt.Errorf("open store %s: %q: %w", dir, text, ErrVersion)
 	}
 	return s, nil
 }
 
+// evident reports whether a workload in the store can be opened, so that the
+// store is one of this version whatever its own file says.
+func (s *Store) evident() bool {
+	names, err := s.Names()
+	if err != nil {
+		return false
+	}
+	for _, name := range names {
+		if workloadAt(s.path(name), s.o).identify() == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Damage returns what is damaged of the store's own file.
+func (s *Store) Damage() []Damage {
+	if s.damage == nil {
+		return nil
+	}
+	return []Damage{*s.damage}
+}
+
 // claim sees to it that dir is a private directory with a record named mark
-// in it. Where dir is missing or empty it makes them; a directory that holds
-// anything else is foreign.
-func claim(d disk.FS, dir, mark string, contents func() ([]byte, error)) error {
+// in it, or, where the record was lost, one that holds the name inside. Where
+// dir is missing or empty it makes them; a directory that holds anything else
+// is foreign, and nothing is made in it.
+func claim(d disk.FS, dir, mark, inside string, contents func() ([]byte, error)) error {
 	if err := disk.MkdirAll(d, dir); err != nil {
 		return err
 	}
@@ -112,9 +144,11 @@ func claim(d disk.FS, dir, mark string, contents func() ([]byte, error)) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() == mark {
+		if e.Name() == mark || e.Name() == inside {
 			return nil
 		}
+	}
+	for _, e := range entries {
 		if !disk.IsTemp(e.Name()) {
 			return fmt.Errorf("holds %s: %w", e.Name(), ErrForeign)
 		}
@@ -160,10 +194,15 @@ func (s *Store) Names() ([]string, error) {
 func (s *Store) path(name string) string { return filepath.Join(s.dir, workloadsDir, name) }
 
 // has reports whether there is a workload. One whose making or removal was
-// cut short is none.
+// cut short is none; one with a place for generations is, also when the file
+// that says what it is was lost.
 func (s *Store) has(name string) bool {
-	_, err := s.o.FS.Lstat(filepath.Join(s.path(name), workloadFile))
-	return err == nil
+	for _, inside := range []string{workloadFile, manifestsDir} {
+		if _, err := s.o.FS.Lstat(filepath.Join(s.path(name), inside)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Create makes a workload; ErrExist when the name is taken.
@@ -185,10 +224,16 @@ func (s *Store) Create(name string) (*Workload, error) {
 	if err := s.sweep(); err != nil {
 		return nil, fmt.Errorf("create workload %s: %w", name, err)
 	}
+	if s.damage != nil {
+		if err := writeRecord(s.o.FS, filepath.Join(s.dir, storeFile), []byte(storeText)); err != nil {
+			return nil, fmt.Errorf("create workload %s: %w", name, err)
+		}
+	}
 	return openWorkload(s.path(name), s.o)
 }
 
-// Workload opens a workload; ErrNotFound when there is none of the name.
+// Workload opens a workload; ErrNotFound when there is none of the name,
+// ErrDamaged when it cannot be told what its directory is.
 func (s *Store) Workload(name string) (*Workload, error) {
 	if err := CheckName(name); err != nil {
 		return nil, fmt.Errorf("workload: %w", err)
@@ -200,14 +245,17 @@ func (s *Store) Workload(name string) (*Workload, error) {
 }
 
 // Remove removes a workload with all its generations and everything else in
-// its directory. It is ErrLocked while somebody writes to the workload or
-// reads one of its generations. A removal that is cut short is finished by
+// its directory, whatever is damaged of it. It is ErrLocked while somebody
+// writes to the workload or reads one of its generations. A removal that is cut short is finished by
 // the next Create or Remove in the store.
 func (s *Store) Remove(name string) error {
-	w, err := s.Workload(name)
-	if err != nil {
+	if err := CheckName(name); err != nil {
 		return fmt.Errorf("remove: %w", err)
 	}
+	if !s.has(name) {
+		return fmt.Errorf("remove: workload %s: %w", name, ErrNotFound)
+	}
+	w := workloadAt(s.path(name), s.o)
 	l, err := s.o.FS.Lock(s.dir, disk.ExclusiveWait)
 	if err != nil {
 		return fmt.Errorf("remove workload %s: %w", name, err)

@@ -4,26 +4,79 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
+
+	"github.com/wakepoint/wakepoint/internal/object"
 )
 
-// Verify reads every byte of every generation and returns the damage, each
-// with the generations that it touches. It needs no Lock. Damage is no error;
-// an error says that the verification did not come to its end.
+// Verify reads every byte of every generation, of the records and of what the
+// workload is opened with, and returns the damage, each with the generations
+// that it touches. It needs no Lock. Damage is no error; an error says that
+// the verification did not come to its end.
 func (w *Workload) Verify(ctx context.Context) ([]Damage, error) {
+	small, err := w.Damage()
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
 	gens, err := w.list()
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	v := &verifier{ctx: ctx, w: w, bad: map[place][]*Damage{}, seen: map[place]bool{}}
+	v := &verifier{ctx: ctx, w: w, bad: map[place][]*Damage{}, seen: map[place]bool{}, walked: map[PackID]*Damage{}}
 	for _, g := range gens {
 		if err := v.generation(g); err != nil {
 			return nil, fmt.Errorf("verify %v: %w", g, err)
 		}
 	}
-	var all []Damage
-	for _, d := range v.all {
+	all := small
+	for _, d := range append(v.all, v.unreferred()...) {
 		all = append(all, *d)
+	}
+	return all, nil
+}
+
+// Damage returns what is damaged of the files that a workload is opened with:
+// what it is, its state, its records. It reads those alone and needs no Lock.
+func (w *Workload) Damage() ([]Damage, error) {
+	var all []Damage
+	w.mu.Lock()
+	if w.damage != nil {
+		all = append(all, *w.damage)
+	}
+	w.mu.Unlock()
+	gens, err := w.list()
+	if err != nil {
+		return nil, err
+	}
+	b, err := readRecord(w.fs, filepath.Join(w.dir, stateFile))
+	if err == nil {
+		err = decodeState(b, new(state))
+	}
+	// Whoever commits has written the state before.
+	if d := damageIn(stateFile, err); d != nil && (len(gens) > 0 || !errors.Is(err, fs.ErrNotExist)) {
+		d.Follows = "it is made again from the generations when a keeper takes the workload"
+		all = append(all, *d)
+	}
+	records := object.Open(w.fs, filepath.Join(w.dir, recordsDir))
+	names, err := records.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if CheckName(name) != nil {
+			continue
+		}
+		_, err := w.Record(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // went away meanwhile
+		}
+		if d := damageIn(recordsDir+"/"+name, err); d != nil {
+			all = append(all, *d)
+		} else if err != nil {
+			return nil, err
+		}
 	}
 	return all, nil
 }
@@ -37,6 +90,8 @@ type verifier struct {
 
 	seen map[place]bool      // nodes and pieces of blobs that were read
 	bad  map[place][]*Damage // of those, the damage in and below them
+
+	walked map[PackID]*Damage // packs of which every frame was read; nil: all are whole
 }
 
 func (v *verifier) generation(g Generation) error {
@@ -51,6 +106,11 @@ func (v *verifier) generation(g Generation) error {
 		return nil
 	}
 	defer r.Close()
+	for _, p := range r.m.Packs {
+		if err := v.walk(r.packs, p); err != nil {
+			return err
+		}
+	}
 	for _, b := range r.m.Blobs {
 		for _, p := range b.Pieces {
 			e := p.entry()

@@ -45,17 +45,19 @@ type Workload struct {
 	packs     *object.Dir
 	manifests *object.Dir
 
-	mu    sync.Mutex // guards what follows; never held during I/O of a draft's pages
-	own   io.Closer  // the lock, nil when not held
-	state state
-	draft *Draft // the one that is open
+	mu     sync.Mutex // guards what follows; never held during I/O of a draft's pages
+	damage *Damage    // of the file that says what the directory is; nil when that is whole
+	own    io.Closer  // the lock, nil when not held
+	state  state
+	draft  *Draft // the one that is open
 	// expect is how many chunks the last draft used: the next one gets memory
 	// for as many before the program stands still.
 	expect int
 }
 
 // OpenWorkload opens dir as a workload that belongs to no store, and makes one
-// where dir is missing or empty. It refuses what Open refuses.
+// where dir is missing or empty. It refuses what Open refuses. One whose file
+// of that name is damaged or gone opens as long as a manifest can be read.
 func OpenWorkload(dir string) (*Workload, error) { return openWorkload(dir, Options{}.filled()) }
 
 func openWorkload(dir string, o Options) (*Workload, error) {
@@ -63,30 +65,78 @@ func openWorkload(dir string, o Options) (*Workload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open workload: %w", err)
 	}
-	err = claim(o.FS, dir, workloadFile, func() ([]byte, error) {
+	err = claim(o.FS, dir, workloadFile, manifestsDir, func() ([]byte, error) {
 		var id workloadID
 		_, _ = rand.Read(id[:]) // never fails
-		return encodeCBOR(workloadHead{Version: 1, ID: id[:]})
+		return encodeHead(id)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open workload %s: %w", dir, err)
 	}
-	b, err := readRecord(o.FS, filepath.Join(dir, workloadFile))
-	if err != nil {
-		return nil, fmt.Errorf("open workload: %w", err)
+	w := workloadAt(dir, o)
+	if err := w.identify(); err != nil {
+		return nil, fmt.Errorf("open workload %s: %w", dir, err)
 	}
-	var head workloadHead
-	if err := decodeCBOR(b, &head); err != nil || head.Version != 1 || len(head.ID) != len(workloadID{}) {
-		return nil, fmt.Errorf("open workload %s: %w", dir, ErrVersion)
-	}
+	return w, nil
+}
+
+// workloadAt is a directory of which only its place is known.
+func workloadAt(dir string, o Options) *Workload {
 	return &Workload{
 		dir:       dir,
 		o:         o,
 		fs:        o.FS,
-		id:        workloadID(head.ID),
 		packs:     object.Open(o.FS, filepath.Join(dir, packsDir)),
 		manifests: object.Open(o.FS, filepath.Join(dir, manifestsDir)),
-	}, nil
+	}
+}
+
+func encodeHead(id workloadID) ([]byte, error) {
+	return encodeCBOR(workloadHead{Version: 1, ID: id[:]})
+}
+
+// identify reads what the directory is. The id stands in every manifest too,
+// so that a damaged file costs no generation.
+func (w *Workload) identify() error {
+	b, err := readRecord(w.fs, filepath.Join(w.dir, workloadFile))
+	if d := damageIn(workloadFile, err); d != nil {
+		id, ok := w.idOfManifests()
+		if !ok {
+			return &d.DamageError
+		}
+		d.Follows = "it is written again when a keeper takes the workload; its generations say what it held"
+		w.id, w.damage = id, d
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var head workloadHead
+	if err := decodeCBOR(b, &head); err != nil || head.Version != 1 || len(head.ID) != len(workloadID{}) {
+		return ErrVersion
+	}
+	w.id = workloadID(head.ID)
+	return nil
+}
+
+// idOfManifests finds the id in the newest manifest that is whole.
+func (w *Workload) idOfManifests() (workloadID, bool) {
+	gens, err := w.list()
+	if err != nil {
+		return workloadID{}, false
+	}
+	for _, g := range gens {
+		b, err := w.manifests.Get(g.String(), envelopeMax)
+		if err != nil {
+			continue
+		}
+		var m manifest
+		payload, err := disclose(magicManifest, g.String(), b)
+		if err == nil && decodeCBOR(payload, &m) == nil && len(m.Workload) == len(workloadID{}) {
+			return workloadID(m.Workload), true
+		}
+	}
+	return workloadID{}, false
 }
 
 // Dir returns the workload's directory.
@@ -158,6 +208,16 @@ func (w *Workload) takeOver() error {
 			return err
 		}
 	}
+	if w.damage != nil {
+		b, err := encodeHead(w.id)
+		if err == nil {
+			err = writeRecord(w.fs, filepath.Join(w.dir, workloadFile), b)
+		}
+		if err != nil {
+			return err
+		}
+		w.damage = nil
+	}
 	s, err := w.readState()
 	if err != nil {
 		return err
@@ -186,7 +246,7 @@ func (w *Workload) readState() (state, error) {
 	b, err := readRecord(w.fs, filepath.Join(w.dir, stateFile))
 	switch {
 	case err == nil:
-		if err := decodeCBOR(b, &s); err != nil {
+		if err := decodeState(b, &s); err != nil {
 			s = state{}
 		}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrDamaged):
@@ -211,6 +271,13 @@ func (w *Workload) readState() (state, error) {
 		}
 	}
 	return s, nil
+}
+
+func decodeState(b []byte, s *state) error {
+	if err := decodeCBOR(b, s); err != nil {
+		return &DamageError{Pack: stateFile, What: err.Error()}
+	}
+	return nil
 }
 
 // highest returns the highest generation number of which there is a trace:
@@ -261,7 +328,7 @@ func (w *Workload) checkWriter() error {
 	var s state
 	b, err := readRecord(w.fs, filepath.Join(w.dir, stateFile))
 	if err == nil {
-		err = decodeCBOR(b, &s)
+		err = decodeState(b, &s)
 	}
 	switch {
 	case errors.Is(err, ErrDamaged):
@@ -349,4 +416,17 @@ func damageOf(err error, file string, gens ...Generation) Damage {
 		return Damage{DamageError: *de, Generations: gens}
 	}
 	return Damage{DamageError: DamageError{Pack: file, What: "cannot be read", Err: err}, Generations: gens}
+}
+
+// damageIn is the damage of a file that must be there, nil when err says
+// nothing of its bytes.
+func damageIn(file string, err error) *Damage {
+	var de *DamageError
+	switch {
+	case errors.As(err, &de):
+		return &Damage{DamageError: DamageError{Pack: file, Offset: de.Offset, What: de.What, Err: de.Err}}
+	case errors.Is(err, fs.ErrNotExist):
+		return &Damage{DamageError: DamageError{Pack: file, What: "is missing"}}
+	}
+	return nil
 }
