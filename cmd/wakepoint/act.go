@@ -26,7 +26,10 @@ func (a *app) onWorkload(c *cobra.Command, codes []int, run func(ctx context.Con
 		if err != nil {
 			return err
 		}
-		return a.onNamed(ctx, site, args[0], func() error { return run(ctx, site, args[0], args[1:]) })
+		return a.onNamed(ctx, site, args[0], func() error {
+			a.warnOf(site, args[0])
+			return run(ctx, site, args[0], args[1:])
+		})
 	})
 }
 
@@ -228,7 +231,10 @@ go.`,
 			return err
 		}
 		return a.each(args, func(name string) error {
-			return a.onNamed(ctx, site, name, func() error { return a.remove(ctx, site, name, dry, yes) })
+			return a.onNamed(ctx, site, name, func() error {
+				a.warnOf(site, name)
+				return a.remove(ctx, site, name, dry, yes)
+			})
 		})
 	})
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be deleted")

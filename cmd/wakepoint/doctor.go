@@ -14,19 +14,32 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/keeper"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
 	return a.formatFlag(a.command(&cobra.Command{
 		Use:   "doctor",
-		Short: "What this host can do: rights, kernel features, the store's place",
+		Short: "What this host can do: rights, kernel features, the store",
 		Long: `Try, by behaviour, what this host can do: the rights of this process, the kernel
-features that are used, and the place of the store. It changes nothing, and
-fails when something is missing without which nothing works.`,
+features that are used, the place of the store, and what is in it. It changes
+nothing, and fails when something is missing without which nothing works, or is
+damaged. Of a large store it reads what is small, and "wakepoint verify" all.`,
 		Args: takes(0, 0),
-	}, nil, func(ctx context.Context, args []string) error {
-		findings := append([]engine.Feature{rightsFinding(), storeFinding(a.storeDir)}, engine.Probe()...)
-		return a.printFindings(findings)
+	}, []int{7}, func(ctx context.Context, args []string) error {
+		findings := []engine.Feature{rightsFinding(), storeFinding(a.storeDir)}
+		site, err := a.site()
+		if err != nil {
+			return err
+		}
+		contents, err := contentsFinding(ctx, site)
+		if err != nil {
+			return err
+		}
+		if contents != nil {
+			findings = append(findings, *contents)
+		}
+		return a.printFindings(append(findings, engine.Probe()...))
 	}))
 }
 
@@ -39,7 +52,11 @@ func (a *app) printFindings(findings []engine.Feature) error {
 		return err
 	}
 	var missing []string
+	damaged := ""
 	for _, f := range findings {
+		if f.Name == contentsName && !f.OK && !f.Needed {
+			damaged = f.Detail
+		}
 		if !f.OK && f.Needed {
 			missing = append(missing, f.Name)
 		}
@@ -50,6 +67,9 @@ func (a *app) printFindings(findings []engine.Feature) error {
 	if len(missing) > 0 {
 		return api.Errorf(api.CodeFailed, "", "needed and missing: %s", strings.Join(missing, ", "))
 	}
+	if damaged != "" {
+		return api.Errorf(api.CodeIntegrity, "", "the store is damaged: %s", damaged)
+	}
 	return nil
 }
 
@@ -58,6 +78,8 @@ func findingRows(findings []engine.Feature) [][]string {
 	for _, f := range findings {
 		result := "ok"
 		switch {
+		case f.Name == contentsName && !f.OK && !f.Needed:
+			result = "DAMAGED"
 		case !f.OK && f.Needed:
 			result = "MISSING"
 		case !f.OK:
@@ -116,6 +138,58 @@ func storeFinding(dir string) engine.Feature {
 		f.OK = true
 	}
 	return f
+}
+
+// contentsName is the finding about what is in the store. Where it is not ok
+// and not needed either, something is damaged.
+const contentsName = "store contents"
+
+// doctorReads is the size up to which doctor reads a store as verify does.
+const doctorReads = 1 << 30
+
+// contentsFinding judges what is in the store; nil when there is nothing.
+func contentsFinding(ctx context.Context, site keeper.Site) (*engine.Feature, error) {
+	list, err := os.ReadDir(site.StoreDir)
+	if err != nil || len(list) == 0 {
+		return nil, nil // the other finding says so, and opening it would make one
+	}
+	f := &engine.Feature{Name: contentsName}
+	small, size := true, int64(0)
+	err = filepath.WalkDir(site.StoreDir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // what cannot be read, the reading says
+		}
+		if info, err := d.Info(); err == nil {
+			size += info.Size()
+		}
+		small = size <= doctorReads
+		if !small {
+			return fs.SkipAll
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	look, read := keeper.Verify, "every byte was read"
+	if !small {
+		look, read = keeper.VerifySmall, "`wakepoint verify` reads their pages too"
+	}
+	all, err := look(ctx, site)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		e := asError(err)
+		f.Needed, f.Detail, f.Hint = true, e.Message, e.Hint
+		return f, nil
+	}
+	sum := sumOf(all)
+	f.OK, f.Detail = sum.places == 0, fmt.Sprintf("%s; %s", sum, read)
+	if !f.OK {
+		f.Detail, f.Hint = fmt.Sprintf("%s; %s", damageText(sum.places), sum), "`wakepoint verify` names every damaged file, and what follows"
+	}
+	return f, nil
 }
 
 // nearest returns dir, or the nearest directory above it that exists.

@@ -24,6 +24,9 @@ sees them, the newest committed generation, and what a crash now would cost.`,
 		if err != nil {
 			return err
 		}
+		if site, err := a.site(); err == nil && !a.noStore(site) {
+			a.warnOf(site)
+		}
 		rows := make([]api.Row, 0, len(list))
 		for _, w := range list {
 			rows = append(rows, w.Row)

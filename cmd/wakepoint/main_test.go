@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 //	waitfor NAME STATE   waits for a workload's state
 //	grows NAME FILE      waits until it has printed more than FILE holds
 //	soonhas FILE N       waits until FILE holds a number of at least N
+//	everyfile STORE NAME      damages every file of a store; all say so
+//	startdamaged STORE NAME G starts a workload from damaged copies of its store
 //	steady FILE          the numbers in FILE count up, but for restores
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -62,6 +64,7 @@ func TestScript(t *testing.T) {
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
 			"background": scriptBackground, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
 			"waitfor": scriptWaitFor, "grows": scriptGrows, "soonhas": scriptSoonHas, "steady": scriptSteady,
+			"everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
 		},
 	})
 }

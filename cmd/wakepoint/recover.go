@@ -41,6 +41,7 @@ afresh where its policy says so. recover returns when the programs run.`,
 		}
 		var outcomes []keeper.Outcome
 		if !a.noStore(site) {
+			a.warnOf(site)
 			if outcomes, err = keeper.Recover(ctx, site, a.progress()); err != nil {
 				return err
 			}

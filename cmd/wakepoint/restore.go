@@ -60,6 +60,7 @@ What the program had acknowledged to others since the generation is undone.`,
 			return err
 		}
 		return a.onNamed(ctx, site, name, func() error {
+			a.warnOf(site, name)
 			return a.restore(ctx, site, name, keeper.RestoreOptions{Generation: generation, Undo: f.undo})
 		})
 	})

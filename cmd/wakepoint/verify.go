@@ -2,20 +2,20 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wakepoint/wakepoint/internal/api"
-	"github.com/wakepoint/wakepoint/internal/store"
+	"github.com/wakepoint/wakepoint/internal/keeper"
 )
 
 // verifyRow is a workload in the table of `verify`.
 type verifyRow struct {
-	Name        string      `json:"name"`
+	Name        string      `json:"name"` // "" for the store's own file
 	Generations int         `json:"generations"`
+	Whole       int         `json:"whole"` // of those, how many restore
 	Damage      []damageRow `json:"damage"`
 }
 
@@ -25,96 +25,91 @@ type damageRow struct {
 	Offset      int64    `json:"offset"`
 	What        string   `json:"what"`
 	Generations []string `json:"generations"`
+	Follows     string   `json:"follows"`
 }
 
 func (a *app) verifyCommand() *cobra.Command {
 	cmd := a.formatFlag(a.command(&cobra.Command{
-		Use:   "verify [NAME]",
+		Use:   "verify [NAME | DIR]",
 		Short: "Read every byte of the store and compare it with its checksums",
-		Long: `Read every byte of every generation, of one workload or of all, and compare it
-with its checksums. Damage is named with the generations that it touches; the
-others restore.`,
+		Long: `Read every byte that recovery acts on, of one workload or of all, and compare it
+with its checksums: the generations, the records of what is run and how it is
+looked after, and the files that say what the store and the workloads are. Every
+damaged file is named with what follows from it; generations that are not named
+restore. A DIR that "wakepoint dump" wrote is named with a / in it.`,
+		Example: `  wakepoint verify web
+  wakepoint verify /backup/job`,
 		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeNames,
 	}, []int{4, 7}, func(ctx context.Context, args []string) error {
-		if site, err := a.site(); err != nil || a.noStore(site) {
-			if err == nil && len(args) > 0 {
-				err = a.named(args[0], asNotFound(store.ErrNotFound, args[0]), func() []string { return nil })
+		if len(args) > 0 && strings.Contains(args[0], "/") {
+			v, err := keeper.VerifyDump(ctx, args[0])
+			if err != nil {
+				return err
 			}
-			return errors.Join(err, a.printVerified([]verifyRow{})) // Open would make one
+			return a.printVerified([]keeper.Verified{v})
 		}
-		s, err := store.Open(a.storeDir, store.Options{})
+		site, err := a.site()
 		if err != nil {
 			return err
 		}
-		names := args
-		if len(args) == 0 {
-			if names, err = s.Names(); err != nil {
-				return err
-			}
+		if len(args) > 0 {
+			return a.onNamed(ctx, site, args[0], func() error { return a.verify(ctx, site, args...) })
 		}
-		rows := make([]verifyRow, 0, len(names))
-		for _, name := range names {
-			row, err := verify(ctx, s, name)
-			if err != nil {
-				return a.named(name, err, func() []string { all, _ := s.Names(); return all })
-			}
-			rows = append(rows, row)
+		if a.noStore(site) { // Verify would make one
+			return a.printVerified(nil)
 		}
-		return a.printVerified(rows)
+		return a.verify(ctx, site)
 	}))
 	return cmd
 }
 
-// verify reads one workload. Damage that stops the reading is an entry too.
-func verify(ctx context.Context, s *store.Store, name string) (verifyRow, error) {
-	row := verifyRow{Name: name, Damage: []damageRow{}}
-	w, err := s.Workload(name)
+func (a *app) verify(ctx context.Context, site keeper.Site, names ...string) error {
+	list, err := keeper.Verify(ctx, site, names...)
 	if err != nil {
-		return row, asNotFound(err, name)
+		return err
 	}
-	infos, _, err := w.Generations()
-	if err != nil {
-		return row, err
-	}
-	row.Generations = len(infos)
-	damage, err := w.Verify(ctx)
-	if err != nil {
-		return row, err
-	}
-	for _, d := range damage {
-		r := damageRow{File: d.Pack, Offset: d.Offset, What: d.What, Generations: []string{}}
-		for _, g := range d.Generations {
-			r.Generations = append(r.Generations, g.String())
+	return a.printVerified(list)
+}
+
+func (a *app) printVerified(list []keeper.Verified) error {
+	rows := make([]verifyRow, 0, len(list))
+	for _, v := range list {
+		row := verifyRow{Name: v.Name, Generations: v.Generations, Whole: v.Whole, Damage: []damageRow{}}
+		for _, d := range v.Damage {
+			row.Damage = append(row.Damage, damageRow{File: d.File, Offset: d.Offset, What: d.What, Generations: d.Generations, Follows: d.Consequence()})
 		}
-		row.Damage = append(row.Damage, r)
-	}
-	return row, nil
-}
-
-func asNotFound(err error, name string) error {
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrName) {
-		return api.Errorf(api.CodeNotFound, "", "there is no workload %s", name)
-	}
-	return err
-}
-
-func (a *app) printVerified(rows []verifyRow) error {
-	damaged := 0
-	for _, r := range rows {
-		damaged += len(r.Damage)
+		rows = append(rows, row)
 	}
 	if a.format == "json" {
 		if err := a.printJSON(rows); err != nil {
 			return err
 		}
-	} else if err := a.printDamage(rows); err != nil {
+	} else if err := a.printDamage(list); err != nil {
 		return err
 	}
-	if damaged > 0 {
-		return api.Errorf(api.CodeIntegrity, "generations that are not named are whole", "%s", damageText(damaged))
+	sum := sumOf(list)
+	if sum.places > 0 {
+		return api.Errorf(api.CodeIntegrity, "what is not named is whole, and restores", "%s; %s", damageText(sum.places), sum)
+	}
+	if a.format != "json" {
+		a.say("verify: %s", sum)
 	}
 	return nil
+}
+
+// damageSum is what was found in all workloads.
+type damageSum struct{ places, generations, whole int }
+
+func sumOf(list []keeper.Verified) (s damageSum) {
+	for _, v := range list {
+		s.places, s.generations, s.whole = s.places+len(v.Damage), s.generations+v.Generations, s.whole+v.Whole
+	}
+	return s
+}
+
+func (s damageSum) String() string {
+	return fmt.Sprintf("%d of %d generations are whole", s.whole, s.generations)
 }
 
 func damageText(places int) string {
@@ -124,16 +119,38 @@ func damageText(places int) string {
 	return fmt.Sprintf("%d places are damaged", places)
 }
 
-func (a *app) printDamage(rows []verifyRow) error {
+func (a *app) printDamage(list []keeper.Verified) error {
 	var table [][]string
-	for _, r := range rows {
-		if len(r.Damage) == 0 {
-			table = append(table, []string{r.Name, fmt.Sprint(r.Generations), "-", "-"})
+	for _, v := range list {
+		whole := fmt.Sprintf("%d of %d", v.Whole, v.Generations)
+		if v.Name == "" {
+			whole = "-"
 		}
-		for _, d := range r.Damage {
-			where := fmt.Sprintf("%s at %d: %s", d.File, d.Offset, d.What)
-			table = append(table, []string{r.Name, fmt.Sprint(r.Generations), where, dash(strings.Join(d.Generations, " "))})
+		if len(v.Damage) == 0 {
+			table = append(table, []string{v.Name, whole, "-", "-"})
+		}
+		for _, d := range v.Damage {
+			table = append(table, []string{dash(v.Name), whole, d.Where(), d.Consequence()})
 		}
 	}
-	return a.printTable([]string{"NAME", "GENERATIONS", "DAMAGE", "TOUCHES"}, table)
+	return a.printTable([]string{"NAME", "WHOLE", "DAMAGE", "WHAT FOLLOWS"}, table)
+}
+
+// warnOf says what is damaged of the files that decide what is done with
+// workloads, before anything is done with them. What else is the matter with
+// them the command itself will say.
+func (a *app) warnOf(site keeper.Site, names ...string) {
+	list, err := keeper.Damaged(site, names...)
+	if err != nil {
+		return
+	}
+	for _, v := range list {
+		name := v.Name
+		if name == "" {
+			name = "the store"
+		}
+		for _, d := range v.Damage {
+			a.say("%s: %s", name, d)
+		}
+	}
 }

@@ -228,6 +228,9 @@ func Set(ctx context.Context, s Site, name string, c api.PolicyChange) (api.Poli
 	}
 	defer l.Close()
 	rec, err := readRecords(w)
+	if damagedRecord(err, recordPolicy) { // what is not named gets its default
+		rec.policy, _, err = preparePolicy(api.Policy{}, rec.spec)
+	}
 	if err != nil {
 		return api.Policy{}, explain(name, err)
 	}

@@ -36,35 +36,46 @@ func DumpTo(ctx context.Context, dir string, pid int, leaveRunning bool) (err er
 	}()
 	w, err := store.OpenWorkload(dir)
 	if err != nil {
-		return explainStore(dir, err)
+		return explainDump(dir, err)
 	}
 	lock, err := w.Lock()
 	if err != nil {
-		return explain(spec.Name, err)
+		return explainDump(dir, err)
 	}
 	defer lock.Close()
 	spec.Env = nil // the image has it
 	p := api.Policy{EverySeconds: 1, Files: api.FilesRollback, OnCrash: api.OnRestore, OnExit: api.OnFinish, GiveUp: api.GiveUpStop}
 	if err := errors.Join(putRecord(w, recordSpec, spec), putRecord(w, recordPolicy, p)); err != nil {
-		return explain(spec.Name, err)
+		return explainDump(dir, err)
 	}
 	k := newKeeper(realMachine{}, realVault{w}, Site{}, slog.New(slog.DiscardHandler))
 	k.rec.spec, k.rec.policy = spec, p
 	h, err := k.m.HandleOf(engine.PID(pid))
 	if err != nil {
-		return explain(spec.Name, err)
+		return explainDump(dir, err)
 	}
 	t, err := k.m.Open(ctx, h)
 	if err != nil {
-		return explain(spec.Name, err)
+		return explainDump(dir, err)
 	}
 	defer t.Close()
 	k.tree = t
 	o := checkpointOptions{hold: !leaveRunning, held: frozen.Kill}
 	if _, err := k.take(ctx, o); err != nil {
-		return explain(spec.Name, err)
+		return explainDump(dir, err)
 	}
 	return nil
+}
+
+// explainDump says what is the matter with a directory that holds a dump.
+func explainDump(dir string, err error) *api.Error {
+	if full, aerr := filepath.Abs(dir); aerr == nil {
+		dir = full
+	}
+	if errors.Is(err, store.ErrDamaged) {
+		return api.Errorf(api.CodeIntegrity, "`wakepoint verify "+dir+"` shows all damage", "%w", err)
+	}
+	return explainStore(dir, err)
 }
 
 // emptyDir sees to it that dir is a directory with nothing in it, mode 0700.
@@ -108,29 +119,28 @@ type RestoreFromOptions struct {
 // it returns when the tree has ended, with the exit code of its root: 128+n
 // for a signal. When ctx ends first the tree runs on.
 func RestoreFrom(ctx context.Context, dir string, o RestoreFromOptions) (exitCode int, err error) {
-	name := filepath.Base(dir)
-	if _, err := os.Stat(filepath.Join(dir, "workload")); err != nil {
-		return 0, api.Errorf(api.CodeNotFound, "`wakepoint dump --to "+dir+" PID` makes one", "%s holds no dump", dir)
+	if !isDump(dir) {
+		return 0, noDump(dir)
 	}
 	w, err := store.OpenWorkload(dir)
 	if err != nil {
-		return 0, explainStore(dir, err)
+		return 0, explainDump(dir, err)
 	}
 	record, err := os.CreateTemp(dir, ".wait-")
 	if err != nil {
-		return 0, explain(name, err)
+		return 0, explainDump(dir, err)
 	}
 	defer record.Close()
 	defer os.Remove(record.Name())
 	t, err := restoreDump(ctx, realMachine{}, realVault{w}, engine.RestoreOptions{Record: record, HostPIDs: !o.NewPIDNS, Helper: o.Program})
 	if err != nil {
-		return 0, explain(name, err)
+		return 0, explainDump(dir, err)
 	}
 	defer t.Close()
 	if o.PIDFile != "" {
 		text := strconv.Itoa(int(t.Handle().Command)) + "\n"
 		if err := os.WriteFile(o.PIDFile, []byte(text), 0o644); err != nil {
-			return 0, explain(name, fmt.Errorf("it runs, but its number could not be written: %w", err))
+			return 0, explainDump(dir, fmt.Errorf("it runs, but its number could not be written: %w", err))
 		}
 	}
 	if o.Detach {
@@ -157,7 +167,7 @@ func restoreDump(ctx context.Context, m machine, v vault, o engine.RestoreOption
 	case err != nil:
 		return nil, err
 	case len(l.infos) == 0 && len(l.damaged) > 0:
-		return nil, api.Errorf(api.CodeIntegrity, "", "%v is damaged", l.damaged[0])
+		return nil, &store.DamageError{Pack: "manifests/" + l.damaged[0].String(), What: "manifest"}
 	case len(l.infos) == 0:
 		return nil, api.Errorf(api.CodeNotFound, "", "the dump holds no generation")
 	}

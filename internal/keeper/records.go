@@ -73,6 +73,12 @@ type recorder interface {
 	Record(name string) ([]byte, error)
 }
 
+// recordReader is what the records are read from.
+type recordReader interface {
+	recorder
+	Generations() ([]store.Info, []store.Damage, error)
+}
+
 func putRecord(r recorder, name string, v any) error {
 	p, err := json.Marshal(v)
 	if err != nil {
@@ -100,22 +106,34 @@ type records struct {
 	history historyRecord
 }
 
-// readRecords reads them all. A workload without a spec was never launched:
-// fs.ErrNotExist. A missing or damaged history is an empty one: it says what
-// to avoid, and nothing that is needed to restore.
-func readRecords(r recorder) (records, error) {
+// readRecords reads them all. A workload without a spec and without
+// generations was never launched: fs.ErrNotExist; of any other the spec and
+// the policy must be there and whole. A missing or damaged history is an empty
+// one: it says what to avoid, and nothing that is needed to restore. Of a run
+// that is missing or damaged it is not known what it did; that it was there is.
+// Damaged says so to whoever acts on it.
+func readRecords(r recordReader) (records, error) {
 	var out records
-	if err := getRecord(r, recordSpec, &out.spec); err != nil {
+	launched, err := wasLaunched(r)
+	if err != nil {
 		return out, err
 	}
-	if err := getRecord(r, recordPolicy, &out.policy); err != nil {
-		return out, err
+	for _, c := range []struct {
+		name string
+		into any
+	}{{recordSpec, &out.spec}, {recordPolicy, &out.policy}} {
+		err := getRecord(r, c.name, c.into)
+		if errors.Is(err, fs.ErrNotExist) && launched {
+			err = missing(c.name)
+		}
+		if err != nil {
+			return out, err
+		}
 	}
 	switch err := getRecord(r, recordRun, &out.run); {
-	case errors.Is(err, store.ErrDamaged):
-		// What it did is unknown; that it was there is not.
+	case errors.Is(err, store.ErrDamaged), errors.Is(err, fs.ErrNotExist):
 		out.run = runRecord{Wanted: true, State: api.Down, Head: headUnknown}
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return out, err
 	}
 	if err := getRecord(r, recordHistory, &out.history); err != nil {

@@ -89,6 +89,8 @@ func explainStore(dir string, err error) *api.Error {
 		return api.Errorf(api.CodeFailed, "name another directory with --store", "%w", err)
 	case errors.Is(err, store.ErrVersion):
 		return api.Errorf(api.CodeFailed, "another version of wakepoint made it: use that one", "%w", err)
+	case errors.Is(err, store.ErrDamaged):
+		return api.Errorf(api.CodeIntegrity, "`wakepoint verify` shows all damage", "%w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return api.Errorf(api.CodeFailed, "it belongs to another user: run as that user, or name another directory with --store", "%w", err)
 	}
