@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -184,5 +185,28 @@ func TestLocks(t *testing.T) {
 	}
 	if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_APPEND == 0 {
 		t.Errorf("flags %#o: %v", flags, err)
+	}
+}
+
+// TestIsSemaphore looks twice: the first look changes nothing.
+func TestIsSemaphore(t *testing.T) {
+	for _, count := range []uint64{0, 1, 2, 3, 1000, 1<<64 - 2} {
+		for _, semaphore := range []bool{false, true} {
+			fd, err := description.Eventfd(&image.Event{Count: count, Semaphore: semaphore})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			for range 2 {
+				got, err := description.IsSemaphore(fd, count)
+				if err != nil || got != semaphore {
+					t.Errorf("count %d: semaphore %v, error %v, want %v", count, got, err, semaphore)
+				}
+			}
+			info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+			if want := fmt.Sprintf("eventfd-count: %16x\n", count); err != nil || !strings.Contains(string(info), want) {
+				t.Errorf("%s%v, want %s", info, err, want)
+			}
+		}
 	}
 }

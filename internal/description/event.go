@@ -1,6 +1,9 @@
 package description
 
 import (
+	"encoding/binary"
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
@@ -18,6 +21,38 @@ func Eventfd(e *image.Event) (int, error) {
 		err = writeCount(fd, e.Count)
 	}
 	return fd, err
+}
+
+// IsSemaphore learns by reading whether an eventfd with this count is a
+// semaphore, which a kernel before 6.5 does not say: a semaphore gives 1 of any
+// count, another all of it (eventfd(2)). The count is the same afterwards, if
+// nobody else uses the eventfd meanwhile. It never blocks.
+func IsSemaphore(fd int, count uint64) (bool, error) {
+	const most = 1<<64 - 2 // that a write may reach
+	if count > most {
+		return false, errors.New("its count has overflowed")
+	}
+	total := max(count, 2) // 1 would look the same
+	if count < total {
+		if err := writeCount(fd, total-count); err != nil {
+			return false, err
+		}
+	}
+	got, err := readCount(fd)
+	left := total - got
+	for ; err == nil && left > count; left -= got { // a semaphore that was raised to 2
+		got, err = readCount(fd)
+	}
+	if err == nil && left < count {
+		err = writeCount(fd, count-left)
+	}
+	return got == 1, err
+}
+
+func readCount(fd int) (uint64, error) {
+	var b [8]byte
+	_, err := unix.Read(fd, b[:])
+	return binary.NativeEndian.Uint64(b[:]), err
 }
 
 func writeCount(fd int, n uint64) error {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/description"
 	"github.com/wakepoint/wakepoint/internal/image"
 )
 
@@ -16,6 +17,16 @@ func (d *dumper) eventfd(c *descriptor, desc *image.Description) error {
 	}
 	desc.Kind = image.Eventfd
 	desc.Event = &image.Event{Count: c.info.EventFD.Count, Semaphore: c.info.EventFD.Semaphore}
+	if c.info.EventFD.Told {
+		return nil
+	}
+	fd, err := c.ours()
+	if err == nil {
+		desc.Event.Semaphore, err = description.IsSemaphore(fd, desc.Event.Count)
+	}
+	if err != nil {
+		return fmt.Errorf("eventfd %d: %w", c.fd, err)
+	}
 	return nil
 }
 

@@ -40,11 +40,12 @@ type Fdinfo struct {
 }
 
 // EventFD is an eventfd(2). ID is unique on this boot (0: before 5.2 or not
-// printed), Semaphore is known since 6.5.
+// printed). Semaphore is printed since 6.5; Told says whether it was.
 type EventFD struct {
 	Count     uint64
 	ID        int
 	Semaphore bool
+	Told      bool
 }
 
 // An EpollTarget is one file watched by an epoll(7) instance. FD is its number
@@ -181,7 +182,7 @@ func (f *Fdinfo) parseEvents(key []byte, w *words) bool {
 	case "eventfd-id":
 		f.eventFD().ID = w.int()
 	case "eventfd-semaphore":
-		f.eventFD().Semaphore = w.uint32(10) != 0
+		f.eventFD().Semaphore, f.eventFD().Told = w.uint32(10) != 0, true
 	case "tfd":
 		f.Epoll = append(f.Epoll, parseEpollTarget(w))
 	case "sigmask":

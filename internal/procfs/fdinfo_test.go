@@ -33,7 +33,7 @@ func TestParseFdinfoEvents(t *testing.T) {
 			f.Pos, f.Flags, f.MntID = 1<<63-1, 0o12000000, -1
 		}},
 		{"eventfd", "eventfd-count:               1f\neventfd-id: 4\neventfd-semaphore: 1\n", func(f *Fdinfo) {
-			f.EventFD = &EventFD{Count: 0x1f, ID: 4, Semaphore: true}
+			f.EventFD = &EventFD{Count: 0x1f, ID: 4, Semaphore: true, Told: true}
 		}},
 		{"eventfd 6.1", "eventfd-count: ffffffffffffffff\neventfd-id: 12\n", func(f *Fdinfo) {
 			f.EventFD = &EventFD{Count: 1<<64 - 1, ID: 12}
