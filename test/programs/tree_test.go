@@ -69,10 +69,11 @@ func readProcess(pid int) (process, error) {
 	return p, err
 }
 
-// zombie says whether a process has ended and only waits to be reaped.
+// zombie says whether a process has ended and only waits to be reaped, or is
+// being reaped just now (X).
 func zombie(pid int) bool {
 	fields, err := statusFields(proc(pid, "status"))
-	return err == nil && strings.HasPrefix(fields["State"], "Z")
+	return err == nil && (strings.HasPrefix(fields["State"], "Z") || strings.HasPrefix(fields["State"], "X"))
 }
 
 // innermost returns the last of the numbers in a line such as NSpid.
