@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,20 +49,35 @@ func (s *frozenSpace) chooseStrategy() error {
 	return err
 }
 
-// privateAreas lists what dumpSpace reads.
+// privateAreas lists the areas whose pages are read.
 func (s *frozenSpace) privateAreas() []privateArea {
+	return slices.DeleteFunc(s.allAreas(), func(a privateArea) bool { return a.Shared })
+}
+
+// allAreas lists the areas that are looked at.
+func (s *frozenSpace) allAreas() []privateArea {
 	var out []privateArea
 	for _, m := range s.smaps {
-		if m.Shared || isKernelArea(m.Path) {
+		if isKernelArea(m.Path) || m.Start == uint64(s.state.pad) {
 			continue
 		}
 		out = append(out, privateArea{
-			Area:     memory.Area{Range: memory.Range{Start: m.Start, End: m.End}, Track: m.Prot != 0, File: m.Inode != 0},
+			Area:     memory.Area{Range: memory.Range{Start: m.Start, End: m.End}, Track: m.Prot != 0, File: m.Inode != 0, Shared: m.Shared},
 			Readable: m.Prot&procfs.ProtRead != 0,
 			blank:    m.Flags.Has("dp") || m.Flags.Has("wf"),
 		})
 	}
 	return out
+}
+
+// unreadable names what makes a page unreadable that seemed to be there: Linux
+// 6.13 and 6.14 have guard pages, but do not show them.
+func unreadable(pid int, a memory.Area, err error) error {
+	if !errors.Is(err, unix.EIO) {
+		return err
+	}
+	return refuse(pid, fmt.Sprintf("memory at %#x of pid %d cannot be read (guard pages that this kernel does not show)", a.Start, pid),
+		"Linux 6.15 shows them; or let the program use mprotect instead of MADV_GUARD_INSTALL")
 }
 
 func isKernelArea(path string) bool {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/memory"
 	"github.com/wakepoint/wakepoint/internal/procfs"
@@ -175,11 +176,11 @@ func (f *Frozen) Dump(ctx context.Context, s Sink, inherit bool) error {
 	if f.over {
 		return errors.New("dump: the tree was thawed")
 	}
-	for _, sp := range f.image.spaces {
+	for i, sp := range f.image.spaces {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := f.dumpSpace(s, sp, inherit); err != nil {
+		if err := f.dumpSpace(s, sp, &f.image.tree.Spaces[i], inherit); err != nil {
 			return fmt.Errorf("dump memory of pid %d: %w", sp.owner.pid, err)
 		}
 	}
@@ -208,8 +209,9 @@ func (f *Frozen) Dump(ctx context.Context, s Sink, inherit bool) error {
 const chunk = 1 << 20
 
 // dumpSpace writes the private pages of a space. What lies between the areas
-// was unmapped, if it ever was there, and becomes a hole.
-func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, inherit bool) error {
+// was unmapped, if it ever was there, and becomes a hole. Guard pages, of shared
+// mappings too, are noted in the image.
+func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, img *image.Space, inherit bool) error {
 	if err := sp.chooseStrategy(); err != nil {
 		return err
 	}
@@ -220,10 +222,13 @@ func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, inherit bool) error {
 	}
 	buf := make([]byte, chunk)
 	var present []memory.Range
-	for _, a := range sp.privateAreas() {
+	for _, a := range sp.allAreas() {
 		found, err := st.Look(a.Area)
 		if err != nil {
 			return err
+		}
+		for _, g := range found.Guards {
+			img.Guards = append(img.Guards, image.Span{Start: abi.Addr(g.Start), End: abi.Addr(g.End)})
 		}
 		present = append(present, found.Present...)
 		if a.blank {
@@ -233,7 +238,7 @@ func (f *Frozen) dumpSpace(s Sink, sp *frozenSpace, inherit bool) error {
 			found.Fresh = found.Present
 		}
 		if err := memory.Copy(sp.owner.pid, sp.space.Mem, found.Fresh, a.Readable, buf, sink.Put); err != nil {
-			return err
+			return unreadable(sp.owner.pid, a.Area, err)
 		}
 	}
 	if based {

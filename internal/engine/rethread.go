@@ -114,6 +114,7 @@ func (r *restorer) planProcess(p *image.Process) *tape.Tape {
 	if p.THPDisable {
 		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_THP_DISABLE), tape.N(1), tape.N(0), tape.N(0), tape.N(0))
 	}
+	r.planGuards(tp, &r.tree.Spaces[p.Space])
 	r.planLocked(tp, &r.tree.Spaces[p.Space])
 	if p.LockFuture != 0 {
 		tp.Add("mlockall", nr.Mlockall, tape.N(p.LockFuture))
@@ -122,6 +123,16 @@ func (r *restorer) planProcess(p *image.Process) *tape.Tape {
 	return tp
 }
 
+// planGuards makes guard pages again, before anything is locked: what is
+// locked can have none (mm/madvise.c, is_valid_guard_vma).
+func (r *restorer) planGuards(tp *tape.Tape, s *image.Space) {
+	for _, g := range s.Guards {
+		tp.Add("madvise (guard pages)", r.arch.NR.Madvise, tape.N(uint64(g.Start)), tape.N(uint64(g.End-g.Start)), tape.N(guardInstall))
+	}
+}
+
+const guardInstall = 102 // MADV_GUARD_INSTALL, Linux 6.13
+
 func (r *restorer) planLocked(tp *tape.Tape, s *image.Space) {
 	for _, a := range s.Areas {
 		if a.Locked {
@@ -129,7 +140,11 @@ func (r *restorer) planLocked(tp *tape.Tape, s *image.Space) {
 			if a.LockOnFault {
 				how = 1 // MLOCK_ONFAULT
 			}
-			tp.Add("mlock2", r.arch.NR.Mlock2, tape.N(uint64(a.Start)), tape.N(uint64(a.End-a.Start)), tape.N(how))
+			lock := tp.Add
+			if slices.ContainsFunc(s.Guards, func(g image.Span) bool { return a.Start < g.End && g.Start < a.End }) {
+				lock = tp.Try // it locks, and says that it could not fill all of it
+			}
+			lock("mlock2", r.arch.NR.Mlock2, tape.N(uint64(a.Start)), tape.N(uint64(a.End-a.Start)), tape.N(how))
 		}
 	}
 }

@@ -173,7 +173,13 @@ type Space struct {
 	Section string `cbor:"section"` // where its private pages lie; the offset is the address
 	Areas   []Area `cbor:"areas"`
 	Layout  Layout `cbor:"layout"`
+	Guards  []Span `cbor:"guards,omitempty"` // guard pages
 	Exe     string `cbor:"exe"`
+}
+
+// Span is a range of addresses.
+type Span struct {
+	Start, End abi.Addr
 }
 
 // Layout is what PR_SET_MM_MAP sets.

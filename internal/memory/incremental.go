@@ -60,7 +60,7 @@ func NewIncremental(t *tracee.Thread, s *tracee.Space) (*Incremental, error) {
 		err = sys.UserfaultAsync(m.uffd)
 	}
 	if err == nil {
-		_, err = scan(full.pagemap, own, Range{0, abi.PageSize}, full.regions)
+		_, _, err = scan(full.pagemap, own, Range{0, abi.PageSize}, full.regions)
 	}
 	if err != nil {
 		_ = m.Close()
@@ -71,9 +71,12 @@ func NewIncremental(t *tracee.Thread, s *tracee.Space) (*Incremental, error) {
 
 // Look implements Strategy.
 func (m *Incremental) Look(a Area) (Found, error) {
-	present, err := m.full.present(a)
+	present, guards, err := m.full.present(a)
 	if err != nil {
 		return Found{}, fmt.Errorf("scan %#x: %w", a.Start, err)
+	}
+	if a.Shared {
+		return Found{Guards: guards}, nil
 	}
 	written := []Range{a.Range}
 	if a.Track {
@@ -86,7 +89,7 @@ func (m *Incremental) Look(a Area) (Found, error) {
 	if m.base || m.copied {
 		fresh = intersect(present, union(written, m.pending))
 	}
-	return Found{Present: present, Fresh: fresh}, nil
+	return Found{Present: present, Fresh: fresh, Guards: guards}, nil
 }
 
 // written returns and clears what was written in an area. What it returns may
@@ -98,13 +101,13 @@ func (m *Incremental) written(area Area) ([]Range, error) {
 		a.All |= sys.PageWritten
 		a.Protect = true
 	}
-	w, err := scan(m.full.pagemap, a, r, m.full.regions)
+	w, _, err := scan(m.full.pagemap, a, r, m.full.regions)
 	if !errors.Is(err, unix.EPERM) {
 		return w, err
 	}
 	// Nothing is known of r: all of it counts as written.
 	if err := sys.UserfaultRegister(m.uffd, r.Start, r.Len()); err == nil {
-		_, err = scan(m.full.pagemap, a, r, m.full.regions)
+		_, _, err = scan(m.full.pagemap, a, r, m.full.regions)
 		if err != nil && !errors.Is(err, unix.EPERM) {
 			return nil, err
 		}

@@ -21,17 +21,19 @@ type Range struct {
 // Len is the length in bytes.
 func (r Range) Len() uint64 { return r.End - r.Start }
 
-// Area is a private mapping whose own pages belong to the image.
+// Area is a mapping. If it is private its own pages belong to the image.
 type Area struct {
 	Range
-	Track bool // it may be registered for write tracking
-	File  bool // a file lies under it: pages that are the file's are not its own
+	Track  bool // it may be registered for write tracking
+	File   bool // a file lies under it: pages that are the file's are not its own
+	Shared bool // its contents belong to an object: only its guard pages are looked for
 }
 
 // Found is what a look at an area found.
 type Found struct {
 	Present []Range // pages with contents of their own; all others are holes
 	Fresh   []Range // of these, the ones that may differ from the last committed look
+	Guards  []Range // guard pages (MADV_GUARD_INSTALL), where the kernel shows them
 }
 
 // Strategy decides what is read. The set of fresh pages belongs to the

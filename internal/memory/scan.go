@@ -33,28 +33,36 @@ var ownOverFile = sys.ScanArgs{
 // reports pages that are not there.
 var changed = sys.ScanArgs{All: sys.PageWritten, Return: sys.PageWritten, Protect: true}
 
-// scan collects the regions of r that match a.
-func scan(pagemap *os.File, a sys.ScanArgs, r Range, buf []sys.PageRegion) ([]Range, error) {
-	var out []Range
+// scan collects the regions of r that match a; guard pages apart, if a asks for them.
+func scan(pagemap *os.File, a sys.ScanArgs, r Range, buf []sys.PageRegion) (out, guards []Range, err error) {
 	a.Start, a.End = r.Start, r.End
 	for a.Start < a.End {
 		n, end, err := sys.PagemapScan(int(pagemap.Fd()), a, buf)
 		for _, g := range buf[:n] {
-			if k := len(out); k > 0 && out[k-1].End == g.Start {
-				out[k-1].End = g.End
+			if g.Categories&sys.PageGuard != 0 {
+				guards = extend(guards, Range{g.Start, g.End})
 			} else {
-				out = append(out, Range{g.Start, g.End})
+				out = extend(out, Range{g.Start, g.End})
 			}
 		}
 		if err != nil {
-			return out, err
+			return out, guards, err
 		}
 		if end <= a.Start {
-			return out, fmt.Errorf("scan at %#x made no progress", a.Start)
+			return out, guards, fmt.Errorf("scan at %#x made no progress", a.Start)
 		}
 		a.Start = end
 	}
-	return out, nil
+	return out, guards, nil
+}
+
+// extend appends a range, to the last one where that ends at its start.
+func extend(list []Range, r Range) []Range {
+	if k := len(list); k > 0 && list[k-1].End == r.Start {
+		list[k-1].End = r.End
+		return list
+	}
+	return append(list, r)
 }
 
 // Bits of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
@@ -77,11 +85,7 @@ func readPagemap(pagemap *os.File, r Range, buf []byte) ([]Range, error) {
 		for i := 0; i+8 <= got; i += 8 {
 			e := binary.LittleEndian.Uint64(buf[i:])
 			if e&(bitPresent|bitSwapped) != 0 && e&bitFile == 0 {
-				if k := len(out); k > 0 && out[k-1].End == at {
-					out[k-1].End += abi.PageSize
-				} else {
-					out = append(out, Range{at, at + abi.PageSize})
-				}
+				out = extend(out, Range{at, at + abi.PageSize})
 			}
 			at += abi.PageSize
 		}
@@ -93,6 +97,7 @@ func readPagemap(pagemap *os.File, r Range, buf []byte) ([]Range, error) {
 type Full struct {
 	pagemap *os.File
 	noScan  bool
+	guard   uint64 // PageGuard, where the kernel has it
 	regions []sys.PageRegion
 }
 
@@ -102,28 +107,41 @@ func NewFull(pid int) (*Full, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Full{pagemap: f, regions: make([]sys.PageRegion, 1024)}, nil
+	m := &Full{pagemap: f, guard: sys.PageGuard, regions: make([]sys.PageRegion, 1024)}
+	if _, _, err := scan(f, sys.ScanArgs{Any: sys.PageGuard}, Range{0, abi.PageSize}, m.regions); errors.Is(err, unix.EINVAL) {
+		m.guard = 0
+	}
+	return m, nil
 }
 
 // Look implements Strategy.
 func (f *Full) Look(a Area) (Found, error) {
-	p, err := f.present(a)
-	return Found{Present: p, Fresh: p}, err
+	p, guards, err := f.present(a)
+	return Found{Present: p, Fresh: p, Guards: guards}, err
 }
 
-func (f *Full) present(a Area) ([]Range, error) {
+func (f *Full) present(a Area) (present, guards []Range, err error) {
+	what := own
+	switch {
+	case a.Shared && f.guard == 0:
+		return nil, nil, nil
+	case a.Shared:
+		what = sys.ScanArgs{All: f.guard}
+	case a.File:
+		what = ownOverFile
+	}
 	if !f.noScan {
-		what := own
-		if a.File {
-			what = ownOverFile
-		}
-		p, err := scan(f.pagemap, what, a.Range, f.regions)
+		what.Return = f.guard
+		present, guards, err = scan(f.pagemap, what, a.Range, f.regions)
 		if !errors.Is(err, unix.ENOTTY) {
-			return p, err
+			return present, guards, err
 		}
 		f.noScan = true
 	}
-	return readPagemap(f.pagemap, a.Range, make([]byte, 1<<16))
+	if !a.Shared {
+		present, err = readPagemap(f.pagemap, a.Range, make([]byte, 1<<16))
+	}
+	return present, nil, err
 }
 
 // Complete implements Strategy.

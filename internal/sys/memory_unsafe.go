@@ -78,6 +78,7 @@ const (
 	PageSwapped   = 1 << 4
 	PageZeroPFN   = 1 << 5
 	PageHuge      = 1 << 6
+	PageGuard     = 1 << 8 // Linux 6.15
 
 	scanWPMatching   = 1 << 0
 	scanCheckWPAsync = 1 << 1

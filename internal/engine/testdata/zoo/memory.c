@@ -379,14 +379,36 @@ static void guards(void) {
 		mprotect(p + P, P, PROT_NONE);
 	}
 }
+static void guarded(const char *p) {
+	static int f[2];
+	if (!f[0]) MUST(pipe(f) == 0);
+	if (write(f[1], p, 1) != -1 || errno != EFAULT) bad("%p has no guard", p);
+}
 static void guard_regions(void) {
 	struct sigaction a = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
 	sigaction(SIGSEGV, &a, 0);
-	char *p = anon(4 * P);
+	int f = open("guarded", O_RDWR | O_CREAT, 0600);
+	MUST(f >= 0 && ftruncate(f, 4 * P) == 0);
+	char *p = anon(4 * P), *kept[] = {anon(4 * P), map(4 * P, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS), anon(4 * P),
+		mmap(0, 4 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE, f, 0), mmap(0, 4 * P, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0)};
+	enum { KEPT = sizeof kept / sizeof *kept };
+	for (int i = 0; i < KEPT; i++) {
+		fill(kept[i], P, i);
+		if (i != 3) fill(kept[i] + 3 * P, P, i); // the file's page
+		MUST(madvise(kept[i] + P, 2 * P, 102) == 0); // MADV_GUARD_INSTALL
+		SAME(i == 2 ? mlock(kept[i], 4 * P) : -1, -1); // it locks and says that it could not fill
+	}
 	for (int n = 1;; n++) {
 		fill(p, 4 * P, 1);
-		MUST(madvise(p + P, P, 102) == 0); // MADV_GUARD_INSTALL
+		MUST(madvise(p + P, P, 102) == 0);
 		ok();
+		for (int i = 0; i < KEPT; i++) {
+			same(kept[i], P, i == 3 ? 3 : i);
+			if (i != 3) same(kept[i] + 3 * P, P, i);
+			guarded(kept[i] + P);
+			guarded(kept[i] + 3 * P - 1);
+			SAME(vm_flag(kept[i], "lo"), i == 2);
+		}
 		same(p, P, 1);
 		((volatile char *)p)[P + 5];
 		SAME(faults, n);
