@@ -30,13 +30,18 @@ type Arch struct {
 	Saved []int
 
 	FloatSet int // the regset that holds the extended state (NT_*)
-	InsnLen  int // bytes of the call instruction
-	NR       Calls
-	Gate     []byte
-	GateCall uint64 // offset of the call instruction in the gate
-	ExitSlot func(pad, target uint64) []byte
-	Init     []byte // the init; the last 8 bytes are the command's PID
-	JumpSlot func(target uint64) []byte
+	// FloatKept and FloatUsed are the offsets in it of two masks: of the parts
+	// that the processor keeps, and of those that are not as at the start. 0: none.
+	FloatKept, FloatUsed int
+	FloatFixed           uint64   // parts that every processor keeps in the same place
+	FloatParts           []string // names, by bit
+	InsnLen              int      // bytes of the call instruction
+	NR                   Calls
+	Gate                 []byte
+	GateCall             uint64 // offset of the call instruction in the gate
+	ExitSlot             func(pad, target uint64) []byte
+	Init                 []byte // the init; the last 8 bytes are the command's PID
+	JumpSlot             func(target uint64) []byte
 	// Plain holds what stands in, on a kernel whose vdso lacks a function, for
 	// that function: the system call of the same name and arguments, or ENOSYS.
 	Plain    map[string][]byte

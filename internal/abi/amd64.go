@@ -45,6 +45,11 @@ var AMD64 = &Arch{
 	Args:     [6]int{rdi, rsi, rdx, r10, r8, r9},
 	Saved:    []int{rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14},
 	FloatSet: 0x202, // NT_X86_XSTATE
+	// struct _fpx_sw_bytes behind the FXSAVE area, then the XSAVE header
+	// (arch/x86/include/uapi/asm/sigcontext.h).
+	FloatKept: 464, FloatUsed: 512, FloatFixed: 7,
+	FloatParts: []string{"x87", "SSE", "AVX", "MPX", "MPX", "AVX-512", "AVX-512", "AVX-512", "", "protection keys",
+		"", "", "", "", "", "", "", "AMX", "AMX", "APX"},
 	InsnLen:  2,
 	NR:       callsAMD64,
 	Gate:     gateAMD64,

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -55,7 +56,7 @@ func (r *restorer) openShop() error {
 		return err
 	}
 	r.shop.base = base
-	if err := r.planVdso(); err != nil {
+	if err := errors.Join(r.planVdso(), r.planFloat()); err != nil {
 		return err
 	}
 	return r.useShop(b)

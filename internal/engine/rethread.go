@@ -371,6 +371,26 @@ func (r *restorer) scheduleThread(t *tracee.Thread, th *image.Thread) error {
 	return nil
 }
 
+// planFloat fits the extended state of every thread to this processor, before
+// anything is built.
+func (r *restorer) planFloat() error {
+	here := make([]byte, floatMax)
+	n, err := r.stub.leader().Float(here)
+	if err != nil {
+		return err
+	}
+	for i := range r.tree.Processes {
+		p := &r.tree.Processes[i]
+		for k := range p.Threads {
+			th := &p.Threads[k]
+			if th.Float, err = r.arch.FitFloat(th.Float, here[:n]); err != nil {
+				return fmt.Errorf("thread %d: %w", th.TID, err)
+			}
+		}
+	}
+	return nil
+}
+
 // setRegisters is the last step: every thread gets its registers and mask.
 func (r *restorer) setRegisters() error {
 	for _, b := range r.order {

@@ -53,6 +53,29 @@ func TestDroppable(t *testing.T) {
 	}
 }
 
+// TestOtherProcessor: a program saved where the processor could more is refused
+// by what is missing here, since it may use it.
+func TestOtherProcessor(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	program, out, rec := startProgram(t, dir, compiled(t, dir, "clocks.c"))
+	goesOn(t, out)
+	s := checkpoint(t, program, nil)
+	killTree(t, program)
+	tree, err := image.Decode(s.blobs[treeBlob])
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Processes[0].Threads[0].Float[abi.AMD64.FloatKept+5] |= 1 // part 40
+	if s.blobs[treeBlob], err = image.Encode(tree); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Restore(context.Background(), s.source(), RestoreOptions{Record: rec})
+	if err == nil || !strings.Contains(err.Error(), "saved on a machine with part 40") {
+		t.Errorf("restored with error %v", err)
+	}
+}
+
 // vdsoCycles brings a program back with another vdso every second time, and
 // returns what it printed.
 func vdsoCycles(t *testing.T, program string, other func([]byte) []byte) string {
