@@ -80,7 +80,7 @@ func (m *Incremental) Look(a Area) (Found, error) {
 	}
 	written := []Range{a.Range}
 	if a.Track {
-		if written, err = m.written(a); err != nil {
+		if written, err = m.written(a, present); err != nil {
 			return Found{}, fmt.Errorf("scan %#x for writes: %w", a.Start, err)
 		}
 	}
@@ -92,27 +92,64 @@ func (m *Incremental) Look(a Area) (Found, error) {
 	return Found{Present: present, Fresh: fresh, Guards: guards}, nil
 }
 
-// written returns and clears what was written in an area. What it returns may
-// hold pages that are not there.
-func (m *Incremental) written(area Area) ([]Range, error) {
-	r, a := area.Range, changed
+// written returns and clears what was written in an area, given what is there
+// now. What it returns may hold pages that are not there.
+//
+// Only where pages are is anything protected: to protect what is not there the
+// kernel makes page tables for it, 200 MiB for a reservation of 100 GiB, and
+// walks them in every scan from then on. A page that comes later is not
+// protected when it comes, and so reads as written.
+func (m *Incremental) written(area Area, present []Range) ([]Range, error) {
+	a := changed
 	if area.File {
 		a = ownOverFile
 		a.All |= sys.PageWritten
 		a.Protect = true
 	}
-	w, _, err := scan(m.full.pagemap, a, r, m.full.regions)
-	if !errors.Is(err, unix.EPERM) {
-		return w, err
-	}
-	// Nothing is known of r: all of it counts as written.
-	if err := sys.UserfaultRegister(m.uffd, r.Start, r.Len()); err == nil {
-		_, _, err = scan(m.full.pagemap, a, r, m.full.regions)
-		if err != nil && !errors.Is(err, unix.EPERM) {
+	near := windows(present)
+	var out []Range
+	for _, r := range near {
+		w, _, err := scan(m.full.pagemap, a, r, m.full.regions)
+		if errors.Is(err, unix.EPERM) {
+			return []Range{area.Range}, m.register(area.Range, near, a)
+		}
+		if err != nil {
 			return nil, err
 		}
+		out = append(out, w...)
 	}
-	return []Range{r}, nil
+	return out, nil
+}
+
+// register begins to track an area of which nothing is known: all of it counts
+// as written. One that cannot be tracked stays so.
+func (m *Incremental) register(area Range, near []Range, a sys.ScanArgs) error {
+	if err := sys.UserfaultRegister(m.uffd, area.Start, area.Len()); err != nil {
+		return nil
+	}
+	for _, r := range near {
+		if _, _, err := scan(m.full.pagemap, a, r, m.full.regions); err != nil && !errors.Is(err, unix.EPERM) {
+			return err
+		}
+	}
+	return nil
+}
+
+// tableSpan is how much memory, in bytes, one page of page table describes:
+// to walk it takes as long as to begin another scan.
+const tableSpan = 2 << 20
+
+// windows joins sorted ranges that lie less than a page table apart.
+func windows(ranges []Range) []Range {
+	var out []Range
+	for _, r := range ranges {
+		if k := len(out); k > 0 && r.Start-out[k-1].End < tableSpan {
+			out[k-1].End = r.End
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // Complete implements Strategy.

@@ -421,14 +421,25 @@ static void sparse(void) {
 	for (int i = 0; i < 20; i++) fill(p + i * (5ul << 30), P, i);
 	MUST(mprotect(r + (1ul << 30), 4 * P, PROT_READ | PROT_WRITE) == 0);
 	fill(r + (1ul << 30), 4 * P, 3);
-	for (;;) {
+	// Pages that come, go and come again, far from each other.
+	enum { LATER = 50 };
+	unsigned seed[LATER] = {0};
+	for (unsigned k = 0;; k++) {
 		for (int i = 0; i < 20; i++) {
 			same(p + i * (5ul << 30), P, i);
 			zero(p + i * (5ul << 30) + P, P);
 			madvise(p + i * (5ul << 30) + P, P, MADV_DONTNEED);
 		}
 		same(r + (1ul << 30), 4 * P, 3);
+		for (int i = 0; i < LATER; i++) {
+			char *q = p + (2 * i + 1) * (1ul << 30) + i * 7 * P;
+			if (seed[i]) same(q, P, seed[i]);
+			else zero(q, P);
+			if ((k + i) % 7 == 0) madvise(q, P, MADV_DONTNEED), seed[i] = 0;
+			if ((k + i) % 5 == 0) fill(q, P, seed[i] = 1000 + k * 100 + i);
+		}
 		SAME(vm_flag(p, "nr"), 1);
+		CHECK(atol(status_of(getpid(), "VmPTE:")) < 8000); // kB: no page tables for what is not there
 		ok();
 	}
 }
