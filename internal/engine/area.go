@@ -111,7 +111,7 @@ func (d *dumper) space(s *frozenSpace, a *answers) (int, error) {
 			continue
 		}
 		ar, err := d.area(s, m, stats)
-		if err != nil {
+		if err := d.f.note(err); err != nil {
 			return 0, err
 		}
 		sp.Areas = append(sp.Areas, ar)
@@ -140,7 +140,7 @@ func (d *dumper) space(s *frozenSpace, a *answers) (int, error) {
 		return 0, err
 	}
 	if strings.HasSuffix(sp.Exe, " (deleted)") {
-		return 0, refuse(s.owner.pid, fmt.Sprintf("the executable %s of pid %d has been replaced or removed", sp.Exe, s.owner.pid), "restart the program on its new executable")
+		_ = d.f.note(refuse(s.owner.pid, fmt.Sprintf("the executable %s of pid %d has been replaced or removed", sp.Exe, s.owner.pid), "restart the program on its new executable"))
 	}
 	d.spaces = append(d.spaces, s)
 	d.tree.Spaces = append(d.tree.Spaces, sp)
@@ -196,6 +196,8 @@ func (d *dumper) area(s *frozenSpace, m *procfs.MappingUse, stats map[inode]*sys
 		return no("sealed memory", "mseal cannot be undone and redone")
 	case m.Flags.Has("io"), m.Flags.Has("pf"):
 		return no("device memory ("+m.Path+")", "programs that map hardware cannot be moved")
+	case strings.HasPrefix(m.Path, "/secretmem"):
+		return no("secret memory (memfd_secret)", "start it without it")
 	case strings.HasPrefix(m.Path, "anon_inode:"), strings.HasPrefix(m.Path, "/[aio]"):
 		return no("memory shared with the kernel ("+m.Path+")", "start it without io_uring or AIO (node: UV_USE_IO_URING=0)")
 	case m.Path == "" || strings.HasPrefix(m.Path, "["):
@@ -243,7 +245,7 @@ func (d *dumper) fileArea(s *frozenSpace, m *procfs.MappingUse, a *image.Area, s
 		return refuse(s.owner.pid, fmt.Sprintf("device %s mapped at %#x of pid %d cannot be saved", m.Path, m.Start, s.owner.pid),
 			"programs that map hardware cannot be moved")
 	default:
-		return refuse(s.owner.pid, fmt.Sprintf("%s mapped at %#x of pid %d is not a file", m.Path, m.Start, s.owner.pid), "")
+		return refuse(s.owner.pid, fmt.Sprintf("%s mapped at %#x of pid %d is not a file", m.Path, m.Start, s.owner.pid), "start it without what maps that")
 	}
 	if m.Escaped {
 		if p, err := os.Readlink(link); err == nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // credentials is done per thread; here is what concerns the whole process.
-func (d *dumper) credentials(p *process, q *image.Process) error {
+func (d *dumper) credentials(p *process) error {
 	if label, err := d.proc.ProcessFile(p.pid, "attr/current"); err == nil {
 		l := strings.TrimRight(string(label), "\x00\n")
 		if l != "" && l != "unconfined" && !strings.Contains(l, "unconfined_t") && l != "kernel" {
@@ -48,7 +48,7 @@ func (d *dumper) attributes(p *process, a *answers, q *image.Process) error {
 			return err
 		}
 		if strings.HasSuffix(*to, " (deleted)") {
-			return refuse(p.pid, fmt.Sprintf("the %s directory %s of pid %d has been removed", name, *to, p.pid), "change to a directory that exists")
+			_ = d.f.note(refuse(p.pid, fmt.Sprintf("the %s directory %s of pid %d has been removed", name, *to, p.pid), "change to a directory that exists"))
 		}
 	}
 	return nil
@@ -90,7 +90,7 @@ func (d *dumper) timers(p *process, a *answers, q *image.Process) error {
 	q.Itimers = a.itimers
 	for _, t := range a.timers {
 		if t.Clock < 0 && t.Clock != -6 && t.Clock != -2 {
-			return refuse(p.pid, fmt.Sprintf("timer %d of pid %d runs on the CPU clock of another process", t.ID, p.pid), "")
+			return refuse(p.pid, fmt.Sprintf("timer %d of pid %d runs on the CPU clock of another process", t.ID, p.pid), "let it measure its own time, or start it without that timer")
 		}
 		if t.Notify&4 != 0 {
 			target := 0

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"time"
+
+	"github.com/wakepoint/wakepoint/internal/namespace"
 )
 
-// Check lists what stands in the way of saving a process and its descendants.
-// It freezes them for the moment that a checkpoint would, and changes nothing.
+// Check lists all that stands in the way of saving a process and its
+// descendants. It freezes them for the moment that a checkpoint would, and
+// changes nothing. A process of a workload is measured by that workload's
+// namespaces and mounts, any other by those of this process, as adopt and dump do.
 func Check(pid PID) ([]Obstacle, error) {
 	h, err := HandleOf(pid)
 	if err != nil {
@@ -21,7 +26,11 @@ func Check(pid PID) ([]Obstacle, error) {
 		return nil, err
 	}
 	defer t.Close()
-	t.checking = true
+	if t.within = t.workload(); t.within != 0 {
+		if err := t.noteMounts(true); err != nil {
+			return nil, err
+		}
+	}
 	f, err := t.Freeze(ctx)
 	var refused *RefusedError
 	if errors.As(err, &refused) {
@@ -31,6 +40,22 @@ func Check(pid PID) ([]Obstacle, error) {
 		return nil, err
 	}
 	return nil, f.Thaw()
+}
+
+// workload is the init of the workload to which a tree without one belongs, or 0.
+func (t *Tree) workload() int {
+	for pid := int(t.handle.Command); pid > 1; {
+		line, err := t.proc.ProcessFile(pid, "cmdline")
+		if err == nil && strings.HasPrefix(string(line), namespace.Name+"\x00") {
+			return pid
+		}
+		st, err := t.proc.Stat(pid)
+		if err != nil {
+			break
+		}
+		pid = st.PPID
+	}
+	return 0
 }
 
 // ErrKernelThread says that a process is the kernel's own.
@@ -56,7 +81,7 @@ func (t *Tree) suitable() error {
 	switch {
 	case st.Flags&kthread != 0:
 		return ErrKernelThread
-	case st.State == 'Z':
+	case st.State == 'Z' && st.NumThreads <= 1:
 		return ErrZombie
 	}
 	for p := os.Getpid(); p > 0; {
@@ -89,6 +114,30 @@ func (e *RefusedError) Error() string {
 		return "cannot be checkpointed"
 	}
 	return e.Obstacles[0].What
+}
+
+// note puts a refusal on the list of all obstacles, so that the rest is looked
+// at too; any other error it returns.
+func (f *Frozen) note(err error) error {
+	var r *RefusedError
+	if !errors.As(err, &r) {
+		return err
+	}
+	f.obstacles = append(f.obstacles, r.Obstacles...)
+	f.lasting = f.lasting || !errors.Is(err, errPassing)
+	return nil
+}
+
+// verdict is the error of all that was noted, or err when nothing was.
+func (f *Frozen) verdict(err error) error {
+	switch r := (&RefusedError{Obstacles: f.obstacles}); {
+	case len(f.obstacles) == 0:
+		return err
+	case f.lasting:
+		return r
+	default:
+		return errors.Join(r, errPassing)
+	}
 }
 
 func refuse(pid int, what, hint string) error {

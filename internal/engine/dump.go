@@ -59,29 +59,17 @@ func (f *Frozen) describe() error {
 	if err := errors.Join(d.ipc(), d.sharing()); err != nil {
 		return err
 	}
-	var obstacles []Obstacle
 	for _, p := range f.processes {
-		if err := d.process(p); err != nil {
-			var r *RefusedError
-			if !errors.As(err, &r) {
-				return fmt.Errorf("pid %d: %w", p.pid, err)
-			}
-			obstacles = append(obstacles, r.Obstacles...)
+		if err := f.note(d.process(p)); err != nil {
+			return fmt.Errorf("pid %d: %w", p.pid, err)
 		}
 	}
 	d.finishFiles()
 	d.looseSegments()
-	if len(obstacles) > 0 {
-		return &RefusedError{Obstacles: obstacles}
-	}
-	if err := d.resolveWatches(); err != nil {
-		return err
-	}
-	if err := d.resolveUnix(); err != nil {
-		return err
-	}
-	if err := d.shared(); err != nil {
-		return err
+	for _, last := range []func() error{d.resolveWatches, d.resolveUnix, d.shared} {
+		if err := last(); err != nil {
+			return err
+		}
 	}
 	d.controlling()
 	return d.clock()
@@ -102,6 +90,10 @@ func (d *dumper) process(p *process) error {
 		d.tree.Processes = append(d.tree.Processes, q)
 		return nil
 	}
+	var err error
+	if q.Table, err = d.table(p); err != nil {
+		return err
+	}
 	s, err := d.f.openSpace(p)
 	if err != nil {
 		return err
@@ -110,7 +102,7 @@ func (d *dumper) process(p *process) error {
 	if err != nil {
 		return err
 	}
-	if err := d.credentials(p, &q); err != nil {
+	if err := d.f.note(d.credentials(p)); err != nil {
 		return err
 	}
 	for i := range p.threads {
@@ -123,16 +115,13 @@ func (d *dumper) process(p *process) error {
 	if err := d.signals(p, answers, &q); err != nil {
 		return err
 	}
-	if err := d.timers(p, answers, &q); err != nil {
+	if err := d.f.note(d.timers(p, answers, &q)); err != nil {
 		return err
 	}
 	if err := d.attributes(p, answers, &q); err != nil {
 		return err
 	}
 	if q.Space, err = d.space(s, answers); err != nil {
-		return err
-	}
-	if q.Table, err = d.table(p); err != nil {
 		return err
 	}
 	d.tree.Processes = append(d.tree.Processes, q)

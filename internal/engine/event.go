@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -80,7 +81,7 @@ func (d *dumper) inotify(c *descriptor, desc *image.Description) error {
 	for _, w := range c.info.Inotify {
 		path, err := d.pathOfHandle(c, w.Inode, w.HandleType, w.Handle, w.Device.Major(), w.Device.Minor())
 		if err != nil {
-			return refuse(c.p.pid, fmt.Sprintf("inotify fd %d of pid %d watches something without a path: %v", c.fd, c.p.pid, err), "")
+			return refuse(c.p.pid, fmt.Sprintf("inotify fd %d of pid %d watches something without a path: %v", c.fd, c.p.pid, err), "let it stop watching what was removed")
 		}
 		desc.Inotify = append(desc.Inotify, image.Inotify{WD: w.WD, Mask: w.Mask, Path: path})
 	}
@@ -112,6 +113,11 @@ func (d *dumper) pathOfHandle(c *descriptor, ino uint64, typ int32, handle []byt
 		}
 		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 		_ = unix.Close(fd)
+		if strings.HasSuffix(path, " (deleted)") {
+			if _, err := os.Lstat(d.f.tree.inside(path)); err != nil {
+				return "", fmt.Errorf("%s: %w", path, os.ErrNotExist)
+			}
+		}
 		return path, err
 	}
 	return "", last

@@ -48,6 +48,9 @@ func (c *descriptor) ours() (int, error) {
 }
 
 func (c *descriptor) refuse(what, hint string) error {
+	if hint == "" {
+		hint = "let it close that, or start it without what uses it"
+	}
 	return refuse(c.p.pid, fmt.Sprintf("%s fd %d of pid %d cannot be saved", what, c.fd, c.p.pid), hint)
 }
 
@@ -70,7 +73,7 @@ func (d *dumper) table(p *process) (int, error) {
 		if c.dup >= 0 {
 			_ = unix.Close(c.dup)
 		}
-		if err != nil {
+		if err := d.f.note(err); err != nil {
 			return 0, err
 		}
 		d.tree.Tables[index].Entries = append(d.tree.Tables[index].Entries, e)
@@ -248,6 +251,9 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 	}
 	desc.Kind, desc.Size = image.Regular, st.Size
 	if _, err := d.fileSystem(c.magic(), c.link, st.Dev); err != nil {
+		if what, ok := unsavable[d.f.tree.fileSystems[st.Dev]]; ok {
+			return c.refuse(what+" at", "")
+		}
 		return err
 	}
 	if strings.HasSuffix(c.link, " (deleted)") && (st.Nlink == 0 || strings.HasPrefix(c.link, "/memfd:")) {
@@ -365,5 +371,5 @@ func (d *dumper) device(c *descriptor, desc *image.Description, st *syscall.Stat
 
 // inside is a path of the tree as this process reaches it.
 func (t *Tree) inside(path string) string {
-	return filepath.Join(fmt.Sprintf("/proc/%d/root", t.member()), path)
+	return fmt.Sprintf("/proc/%d/root", t.member()) + filepath.Clean("/"+path)
 }

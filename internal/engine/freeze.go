@@ -48,6 +48,8 @@ type Frozen struct {
 	files     []OpenFile
 	image     *dumper
 	asleep    map[int]int64
+	obstacles []Obstacle
+	lasting   bool // an obstacle will not be gone in a moment
 	over      bool
 }
 
@@ -68,7 +70,7 @@ func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
 		if err = t.lingerers(time.Now().Add(freezeTime)); err != nil {
 			return nil, fmt.Errorf("freeze: %w", err)
 		}
-		f := &Frozen{tree: t, byPID: map[int]*process{}, since: time.Now()}
+		f := &Frozen{tree: t, byPID: map[int]*process{}, since: time.Now(), obstacles: slices.Clone(t.foreign), lasting: len(t.foreign) > 0}
 		err = t.tracer.Do(f.stop)
 		if err == nil {
 			err = f.examine()
@@ -76,6 +78,7 @@ func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
 		if err == nil {
 			err = t.tracer.Do(f.describe)
 		}
+		err = f.verdict(err)
 		if err == nil {
 			return f, nil
 		}
@@ -148,8 +151,11 @@ func (f *Frozen) stopBelow(parent *process, pid int, deadline time.Time) error {
 		p = &process{pid: pid, parent: parent}
 		f.processes = append(f.processes, p) // first of all, so that Thaw finds its threads
 		here, err := f.stopProcess(p, deadline)
-		if err != nil {
-			return err
+		if n := len(f.obstacles); err != nil {
+			if err = f.note(err); err != nil {
+				return err
+			}
+			p.zombie = len(f.obstacles) > n // no more can be known of it
 		}
 		if !here {
 			f.processes = f.processes[:len(f.processes)-1]
@@ -357,7 +363,8 @@ func (f *Frozen) examine() error {
 			p.tasks = append(p.tasks, ts)
 		}
 		if p.threads[0].TID != p.pid {
-			return refuse(p.pid, fmt.Sprintf("the first thread of pid %d has ended while others run", p.pid), "this cannot be rebuilt; let the program keep its main thread")
+			p.zombie = true // no more can be known of it
+			_ = f.note(refuse(p.pid, fmt.Sprintf("the first thread of pid %d has ended while others run", p.pid), "this cannot be rebuilt; let the program keep its main thread"))
 		}
 	}
 	if !slices.ContainsFunc(f.processes, func(p *process) bool { return !p.zombie }) {

@@ -76,11 +76,12 @@ func (d *dumper) ipc() error {
 		return err
 	}
 	command := int(t.handle.Command)
-	if len(sems) > 0 {
-		return refuse(command, fmt.Sprintf("System V semaphore set %d cannot be saved", sems[0].ID), "")
+	const hint = "ipcrm(1) removes what nobody uses any more; else start it without"
+	for _, s := range sems {
+		_ = d.f.note(refuse(command, fmt.Sprintf("System V semaphore set %d cannot be saved", s.ID), hint))
 	}
-	if len(queues) > 0 {
-		return refuse(command, fmt.Sprintf("System V message queue %d cannot be saved", queues[0].ID), "")
+	for _, q := range queues {
+		_ = d.f.note(refuse(command, fmt.Sprintf("System V message queue %d cannot be saved", q.ID), hint))
 	}
 	return nil
 }

@@ -196,7 +196,7 @@ func (d *dumper) fileSystem(link, path string, dev uint64) (volatile bool, err e
 		d.f.tree.fileSystems[dev] = kind
 	}
 	if what, ok := unsavable[kind]; ok {
-		return false, refuse(int(d.f.tree.handle.Command), fmt.Sprintf("%s (%s) cannot be saved", what, path), "")
+		return false, refuse(int(d.f.tree.handle.Command), fmt.Sprintf("%s (%s) cannot be saved", what, path), "let it close that, or start it without what uses it")
 	}
 	return kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC, nil
 }

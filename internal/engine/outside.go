@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,38 +12,47 @@ import (
 	"github.com/wakepoint/wakepoint/internal/image"
 )
 
-// namespaceKinds are the namespaces that a process of a tree must share with
-// the tree's others.
+// namespaceKinds are the namespaces that a process of a tree, and its children
+// to come, must share with the tree's others.
 var namespaceKinds = []string{"user", "pid", "net", "uts", "ipc", "mnt", "time", "cgroup"}
 
 // namespaces refuses processes that have left the namespaces of their tree:
-// the init's, or where there is none those of this process. A check, which
-// saves nothing, is content with those of the first process.
+// the init's, or where there is none those of this process.
 func (f *Frozen) namespaces() error {
-	base := f.tree.member()
-	if f.tree.handle.Init == 0 && !f.tree.checking {
+	base := max(int(f.tree.handle.Init), f.tree.within)
+	if base == 0 {
 		base = os.Getpid()
 	}
-	want := map[string]string{}
 	for _, k := range namespaceKinds {
-		want[k], _ = os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", base, k))
-	}
-	for _, p := range f.processes {
-		if p.zombie {
-			continue
+		want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", base, k))
+		if err != nil {
+			continue // a kernel without it
 		}
-		for _, k := range namespaceKinds {
-			now, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.pid, k))
-			if err != nil {
-				continue // a kernel without it
+		for _, p := range f.processes {
+			if p.zombie || !p.apart(k, want) {
+				continue
 			}
-			if now != want[k] {
-				return refuse(p.pid, fmt.Sprintf("pid %d has a %s namespace of its own, which cannot be saved yet", p.pid, k),
-					"start it without unshare, a sandbox or a container inside")
+			if st, err := f.tree.proc.Stat(p.pid); err != nil || strings.ContainsRune("ZX", rune(st.State)) {
+				return os.ErrProcessDone // it was killed: it is in none any more
 			}
+			_ = f.note(refuse(p.pid, fmt.Sprintf("pid %d has a %s namespace of its own, which cannot be saved yet", p.pid, k),
+				"start it without unshare, a sandbox or a container inside"))
 		}
 	}
 	return nil
+}
+
+// apart says whether a process or its children to come are in another
+// namespace than the wanted one.
+func (p *process) apart(kind, want string) bool {
+	links := []string{kind}
+	if kind == "pid" || kind == "time" {
+		links = append(links, kind+"_for_children")
+	}
+	return slices.ContainsFunc(links, func(l string) bool {
+		now, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.pid, l))
+		return now != want
+	})
 }
 
 // mountKey tells mounts apart, by what and where they are.
@@ -70,7 +80,7 @@ func (t *Tree) mountsOf(pid int) (map[mountKey]int, error) {
 //
 // BUG: what a program mounted before its tree was taken over is not noticed.
 func (t *Tree) noteMounts(ours bool) error {
-	if t.handle.Init == 0 {
+	if t.handle.Init == 0 && t.within == 0 {
 		return nil
 	}
 	pid := int(t.handle.Init)
@@ -89,14 +99,15 @@ func (t *Tree) noteMounts(ours bool) error {
 	return nil
 }
 
-// foreignMounts looks, before the freeze, for mounts that were made inside the
+// foreignMounts notes, before the freeze, for mounts that were made inside the
 // tree's mount namespace: the tree did not begin with them, and the host does
 // not have them.
 func (t *Tree) foreignMounts() error {
-	if t.handle.Init == 0 {
+	init := max(int(t.handle.Init), t.within)
+	if init == 0 {
 		return nil
 	}
-	inside, err := t.mountsOf(int(t.handle.Init))
+	inside, err := t.mountsOf(init)
 	if err != nil {
 		return err
 	}
@@ -104,12 +115,14 @@ func (t *Tree) foreignMounts() error {
 	if err != nil {
 		return err
 	}
+	var found []Obstacle
 	for k, n := range inside {
 		if n > t.mounts[k] && n > host[k] {
-			return refuse(int(t.handle.Command), fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", k.fs, k.point),
-				"mount it on the host: it then appears inside")
+			found = append(found, Obstacle{PID: t.handle.Command, What: fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", k.fs, k.point),
+				Hint: "mount it on the host: it then appears inside"})
 		}
 	}
+	t.foreign = found
 	return nil
 }
 
@@ -129,7 +142,8 @@ func (d *dumper) shared() error {
 		case x.Socket != nil:
 			ours[fmt.Sprintf("socket:[%d]", x.Socket.Cookie)] = true
 			if x.Socket.Family == unix.AF_UNIX && x.Socket.Reset && d.unix.Peer[x.Socket.Cookie] != 0 {
-				return refuse(int(d.f.tree.handle.Command), "a connected UNIX socket whose other end lies outside the tree cannot be saved", "dump the other end's process as well, or close the connection")
+				_ = d.f.note(refuse(int(d.f.tree.handle.Command), "a connected UNIX socket whose other end lies outside the tree cannot be saved", "dump the other end's process as well, or close the connection"))
+				delete(ours, fmt.Sprintf("socket:[%d]", x.Socket.Cookie))
 			}
 		}
 	}
@@ -147,8 +161,10 @@ func (d *dumper) shared() error {
 		for link := d.holder(pid, ours); link != ""; link = d.holder(pid, ours) {
 			kind, _, _ := strings.Cut(link, ":")
 			if kind != "pipe" || !d.f.tree.handle.Cut {
-				return refuse(int(d.f.tree.handle.Command), fmt.Sprintf("%s is also held by pid %d, which lies outside the tree", link, pid),
-					"dump a process above both ends of the "+kind)
+				_ = d.f.note(refuse(int(d.f.tree.handle.Command), fmt.Sprintf("%s is also held by pid %d, which lies outside the tree", link, pid),
+					"dump a process above both ends of the "+kind))
+				delete(ours, link)
+				continue
 			}
 			delete(ours, link)
 			for _, k := range d.byLink[link] {
@@ -186,4 +202,5 @@ var unsavable = map[int64]string{
 	0x64626720: "a debugfs file",
 	0x74726163: "a tracefs file",
 	0xcafe4a11: "a BPF object",
+	0x5345434d: "secret memory (memfd_secret)",
 }

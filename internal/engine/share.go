@@ -18,6 +18,8 @@ var shared = []struct {
 	{sys.KcmpFS, "directories and umask (CLONE_FS)"},
 }
 
+const unshareHint = "start it without what makes processes or threads so"
+
 // sharing refuses processes that share what is saved for each by itself, and
 // threads that do not share what is saved once for all of them.
 func (d *dumper) sharing() error {
@@ -28,7 +30,7 @@ func (d *dumper) sharing() error {
 		}
 	}
 	for _, s := range shared {
-		if err := unshared(alive, s.kind, s.what); err != nil {
+		if err := d.f.unshared(alive, s.kind, s.what); err != nil {
 			return err
 		}
 	}
@@ -40,7 +42,7 @@ func (d *dumper) sharing() error {
 					return fmt.Errorf("compare threads: %w", err)
 				}
 				if same != 0 {
-					return refuse(p.pid, fmt.Sprintf("thread %d of pid %d does not share %s with the others", t.TID, p.pid, s.what), "")
+					_ = d.f.note(refuse(p.pid, fmt.Sprintf("thread %d of pid %d does not share %s with the others", t.TID, p.pid, s.what), unshareHint))
 				}
 			}
 		}
@@ -50,7 +52,7 @@ func (d *dumper) sharing() error {
 
 // unshared refuses two processes that share a resource. The kernel orders
 // them, so that those that share lie side by side (kcmp(2)).
-func unshared(list []*process, kind int, what string) error {
+func (f *Frozen) unshared(list []*process, kind int, what string) error {
 	var failed error
 	sorted := slices.SortedFunc(slices.Values(list), func(a, b *process) int {
 		switch order, err := sys.Kcmp(a.pid, b.pid, kind, 0, 0); {
@@ -69,7 +71,7 @@ func unshared(list []*process, kind int, what string) error {
 	for i := 0; i+1 < len(sorted); i++ {
 		a, b := sorted[i], sorted[i+1]
 		if same, err := sys.Kcmp(a.pid, b.pid, kind, 0, 0); err == nil && same == 0 {
-			return refuse(b.pid, fmt.Sprintf("pid %d and pid %d share %s, which cannot be saved yet", a.pid, b.pid, what), "")
+			_ = f.note(refuse(b.pid, fmt.Sprintf("pid %d and pid %d share %s, which cannot be saved yet", a.pid, b.pid, what), unshareHint))
 		}
 	}
 	return nil

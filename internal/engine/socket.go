@@ -46,6 +46,14 @@ func (d *dumper) socket(c *descriptor, desc *image.Description) error {
 			return d.netlinkSocket(c, fd, s)
 		}
 	}
+	switch s.Family {
+	case unix.AF_PACKET:
+		return c.refuse("a packet socket at", "")
+	case unix.AF_VSOCK:
+		return c.refuse("a vsock socket at", "")
+	case unix.AF_NETLINK:
+		return c.refuse(fmt.Sprintf("a netlink socket of protocol %d at", s.Protocol), "")
+	}
 	return c.refuse(fmt.Sprintf("a socket of family %d at", s.Family), "")
 }
 
@@ -78,7 +86,7 @@ func (d *dumper) inetSocket(c *descriptor, fd int, desc *image.Description) erro
 		return err
 	case unix.SOCK_STREAM:
 	default:
-		return c.refuse(fmt.Sprintf("a socket of type %d at", s.Type), "raw sockets cannot be saved yet")
+		return c.refuse("a raw socket at", "")
 	}
 	if s.Listening {
 		s.Backlog = sockopt.Backlog(fd)

@@ -70,8 +70,13 @@ func (f *Frozen) openSpace(p *process) (*frozenSpace, error) {
 	if err != nil {
 		return nil, refuse(p.pid, fmt.Sprintf("pid %d: %v", p.pid, err), "boot without vdso=0")
 	}
-	if p.status.Seccomp != 0 {
-		return nil, refuse(p.pid, fmt.Sprintf("pid %d has a seccomp filter, which cannot be saved yet", p.pid), "start it without its sandbox")
+	for i, t := range p.threads {
+		if p.tasks[i].Seccomp != 0 {
+			return nil, refuse(p.pid, fmt.Sprintf("pid %d has a seccomp filter, which cannot be saved yet", p.pid), "start it without its sandbox")
+		}
+		if on, err := t.Dispatches(); err == nil && on {
+			return nil, refuse(p.pid, fmt.Sprintf("pid %d dispatches its own system calls (PR_SET_SYSCALL_USER_DISPATCH), which cannot be saved", p.pid), "start it without that (Wine)")
+		}
 	}
 	if err := s.space.Install(f.tree.arch, tail); err != nil {
 		return nil, err

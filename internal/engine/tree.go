@@ -40,7 +40,8 @@ type Tree struct {
 	broken      map[int]broken // by thread: calls that a freeze broke off
 	copyAll     bool
 	mounts      map[mountKey]int            // with which the tree began
-	checking    bool                        // nothing will be saved
+	foreign     []Obstacle                  // mounts that were made inside
+	within      int                         // in a check: the init of the workload to which it belongs
 	precopyMin  uint64                      // bytes
 	copied      map[string]copied           // sections that were filled beforehand, by name
 	lingering   atomic.Int32                // threads that are let go when they stop

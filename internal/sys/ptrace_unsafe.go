@@ -153,6 +153,18 @@ func GetRseq(tid int) (Rseq, error) {
 	return r, nil
 }
 
+// SyscallDispatch says whether a stopped thread has its own system calls sent
+// to itself as signals (struct ptrace_sud_config; since Linux 6.4).
+func SyscallDispatch(tid int) (bool, error) {
+	var c struct{ mode, selector, offset, length uint64 }
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, ptraceGetDispatch, uintptr(tid), unsafe.Sizeof(c),
+		uintptr(unsafe.Pointer(&c)), 0, 0)
+	if e != 0 {
+		return false, e
+	}
+	return c.mode != 0, nil
+}
+
 // RobustList returns the robust futex list of a thread (get_robust_list(2)).
 func RobustList(tid int) (head, size uint64, err error) {
 	_, _, e := unix.RawSyscall(unix.SYS_GET_ROBUST_LIST, uintptr(tid),

@@ -14,6 +14,7 @@ const (
 	ptraceSetSigmask   = 0x420b
 	ptracePeekSiginfo  = 0x4209
 	ptraceGetRseq      = 0x420f
+	ptraceGetDispatch  = 0x4211
 	regsetGeneral      = 1 // NT_PRSTATUS
 	peekSiginfoShared  = 1
 	SiginfoSize        = 128

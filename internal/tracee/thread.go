@@ -233,6 +233,12 @@ func (t *Thread) Rseq() (r sys.Rseq, err error) {
 	return r, err
 }
 
+// Dispatches says whether its system calls are dispatched to itself.
+func (t *Thread) Dispatches() (on bool, err error) {
+	err = t.call("getdispatch", func() error { on, err = sys.SyscallDispatch(t.TID); return err })
+	return on, err
+}
+
 func (t *Thread) siginfo() (info [sys.SiginfoSize]byte, err error) {
 	err = t.call("getsiginfo", func() error { info, err = sys.GetSiginfo(t.TID); return err })
 	return info, err
