@@ -41,7 +41,7 @@ func (r *rig) crash() {
 		r.killRest(left)
 	}
 	for _, p := range inside {
-		if now, err := readProcess(p.pid); err == nil && now.nspid == p.nspid && now.name == p.name && !zombie(p.pid) {
+		if now, err := readProcess(p.pid); err == nil && now.nspid == p.nspid && now.name == p.name && !ended(p.pid) {
 			r.t.Fatalf("pid %d (%s) outlived its namespace's init", p.pid, p.name)
 		}
 	}

@@ -363,7 +363,7 @@ func (r *rig) end() {
 	}
 	inside = slices.DeleteFunc(inside, func(p process) bool {
 		now, err := readProcess(p.pid)
-		return err != nil || now.nspid != p.nspid || now.name != p.name || zombie(p.pid)
+		return err != nil || now.nspid != p.nspid || now.name != p.name || ended(p.pid)
 	})
 	if left := append(keepers(), inside...); len(left) > 0 {
 		r.t.Errorf("left over: processes %v", left)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -69,11 +70,32 @@ func readProcess(pid int) (process, error) {
 	return p, err
 }
 
-// zombie says whether a process has ended and only waits to be reaped, or is
-// being reaped just now (X).
-func zombie(pid int) bool {
+// ended says whether a process has ended: it waits to be reaped (Z), is being
+// reaped (X), or is gone since somebody saw it last.
+func ended(pid int) bool {
 	fields, err := statusFields(proc(pid, "status"))
-	return err == nil && (strings.HasPrefix(fields["State"], "Z") || strings.HasPrefix(fields["State"], "X"))
+	return err != nil || strings.HasPrefix(fields["State"], "Z") || strings.HasPrefix(fields["State"], "X")
+}
+
+// TestEnded looks at a process while it sleeps, before it is reaped, and after.
+func TestEnded(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	if ended(pid) {
+		t.Error("it sleeps, and has ended")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil || !ended(pid) {
+		t.Errorf("it waits to be reaped, and has not ended: %v", err)
+	}
+	if cmd.Wait(); !ended(pid) {
+		t.Error("it is gone, and has not ended")
+	}
 }
 
 // innermost returns the last of the numbers in a line such as NSpid.
