@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/image"
 )
 
 // exitCode ends the program with a code when all words have been said.
@@ -143,6 +144,8 @@ func asError(err error) *api.Error {
 			e.Hint = refused.Obstacles[0].Hint
 		}
 	case e.Hint != "":
+	case errors.As(err, new(*image.NewerError)):
+		e.Hint = "use the wakepoint that saved it, or a later one"
 	case errors.Is(err, syscall.EROFS):
 		e.Hint = "choose another place with --store"
 	case errors.Is(err, syscall.ENOSPC):

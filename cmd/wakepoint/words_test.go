@@ -16,6 +16,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/image"
 )
 
 func TestParseSignal(t *testing.T) {
@@ -57,6 +58,7 @@ func TestAsError(t *testing.T) {
 		{fmt.Errorf("checkpoint: %w", refused), 6, "without it"},
 		{about("a", api.Errorf(api.CodeLocked, "wait", "locked")), 11, "wait"},
 		{fmt.Errorf("open: %w", syscall.EROFS), 1, "choose another place with --store"},
+		{fmt.Errorf("restore: %w", &image.NewerError{Err: errors.New("unknown field")}), 1, "use the wakepoint that saved it, or a later one"},
 		{fmt.Errorf("open: %w", syscall.EACCES), 1, "try it as root, or choose another place with --store"},
 	} {
 		e := asError(c.err)

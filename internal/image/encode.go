@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
@@ -16,8 +17,20 @@ func Encode(t *Tree) ([]byte, error) {
 	return m.Marshal(t)
 }
 
-// Decode decodes a tree and refuses other versions, unknown fields of a newer
-// one included. Its memory is bounded by a multiple of len(b).
+// NewerError says that an image holds something that this program does not
+// know: what it does not know it would lose.
+type NewerError struct {
+	Err error
+}
+
+func (e *NewerError) Error() string { return "made by a newer wakepoint: " + e.Err.Error() }
+
+func (e *NewerError) Unwrap() error { return e.Err }
+
+// Decode decodes a tree. A field that is missing was not known to the program
+// that made the image: a field that comes new must mean by its zero value what
+// was so before. A field too many, or a higher version, is a *NewerError. Its
+// memory is bounded by a multiple of len(b).
 func Decode(b []byte) (*Tree, error) {
 	m, err := cbor.DecOptions{
 		MaxArrayElements: 1 << 20, MaxMapPairs: 1 << 12, MaxNestedLevels: 32,
@@ -29,10 +42,17 @@ func Decode(b []byte) (*Tree, error) {
 	}
 	t := new(Tree)
 	if err := m.Unmarshal(b, t); err != nil {
+		if unknown := new(cbor.UnknownFieldError); errors.As(err, &unknown) {
+			err = &NewerError{err}
+		}
 		return nil, fmt.Errorf("decode image: %w", err)
 	}
 	if t.Version != Version {
-		return nil, fmt.Errorf("decode image: version %d, this program reads %d", t.Version, Version)
+		err := fmt.Errorf("version %d, this program reads %d", t.Version, Version)
+		if t.Version > Version {
+			err = &NewerError{err}
+		}
+		return nil, fmt.Errorf("decode image: %w", err)
 	}
 	return t, t.check()
 }

@@ -206,7 +206,7 @@ static void deleted(void) {
 	}
 }
 static int down(int n, volatile char *last) {
-	volatile char a[2048];
+	volatile unsigned char a[2048];
 	memset((char *)a, n, sizeof a);
 	(void)last;
 	if (n > 0) return down(n - 1, a) + a[5] - n;
