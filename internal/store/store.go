@@ -244,18 +244,28 @@ func (s *Store) Workload(name string) (*Workload, error) {
 	return openWorkload(s.path(name), s.o)
 }
 
+// Salvage opens what there is of a workload, however damaged: its records can
+// be read, each as far as it is whole, and its lock be taken, but not its
+// generations. ErrNotFound when there is none of the name.
+func (s *Store) Salvage(name string) (*Workload, error) {
+	if err := CheckName(name); err != nil {
+		return nil, fmt.Errorf("workload: %w", err)
+	}
+	if !s.has(name) {
+		return nil, fmt.Errorf("workload %s: %w", name, ErrNotFound)
+	}
+	return workloadAt(s.path(name), s.o), nil
+}
+
 // Remove removes a workload with all its generations and everything else in
 // its directory, whatever is damaged of it. It is ErrLocked while somebody
 // writes to the workload or reads one of its generations. A removal that is cut short is finished by
 // the next Create or Remove in the store.
 func (s *Store) Remove(name string) error {
-	if err := CheckName(name); err != nil {
+	w, err := s.Salvage(name)
+	if err != nil {
 		return fmt.Errorf("remove: %w", err)
 	}
-	if !s.has(name) {
-		return fmt.Errorf("remove: workload %s: %w", name, ErrNotFound)
-	}
-	w := workloadAt(s.path(name), s.o)
 	l, err := s.o.FS.Lock(s.dir, disk.ExclusiveWait)
 	if err != nil {
 		return fmt.Errorf("remove workload %s: %w", name, err)
