@@ -244,11 +244,14 @@ go.`,
 
 func (a *app) remove(ctx context.Context, site keeper.Site, name string, dry, yes bool) error {
 	status, err := keeper.StatusOf(ctx, site, name)
+	if err != nil && api.AsError(err).Code == api.CodeNotFound && !dry {
+		return removeNow(ctx, site, name) // if only its name is taken
+	}
 	if err != nil {
 		return err
 	}
 	rows, damaged, err := keeper.Log(ctx, site, name)
-	if err != nil && !dry && !yes {
+	if err != nil && status.Damage == nil && !dry && !yes {
 		return err
 	}
 	what := fmt.Sprintf("%s (%s) with %d generations", name, status.State, len(rows)+len(damaged))

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,8 @@ func (a *app) adoptCommand() *cobra.Command {
 its process numbers and its parent. What it shares with the outside (a terminal,
 a pipe to another program) is refused by name unless --cut is given, which
 replaces it when the program is brought back. The workload's name is printed as
-soon as the first generation is committed.`,
+soon as the first generation is committed. A program that cannot be saved is let
+go unharmed, and no workload is made.`,
 		Args: takes(1, 1),
 	}, []int{4, 6}, func(ctx context.Context, args []string) error {
 		pid, err := protectable(args[0])
@@ -34,7 +36,7 @@ soon as the first generation is committed.`,
 		return a.adopt(ctx, pid, api.Spec{Name: name, Adopt: pid, Cut: cut}, p)
 	})
 	flags := cmd.Flags()
-	flags.StringVar(&name, "name", "", "`NAME` of the workload (default: the command's, with -2 when taken)")
+	flags.Var((*workloadName)(&name), "name", "`NAME` of the workload (default: the command's, with -2 when taken)")
 	flags.BoolVar(&cut, "cut", false, "take it though it shares things with the outside")
 	p.add(cmd)
 	return cmd
@@ -45,22 +47,13 @@ func (a *app) adopt(ctx context.Context, pid int, spec api.Spec, p policyFlags) 
 	if err != nil {
 		return err
 	}
-	list, err := a.list(ctx)
-	if err != nil {
-		return err
-	}
-	for _, w := range list {
-		if w.PID == pid {
-			return api.Errorf(api.CodeFailed, "see `wakepoint status "+w.Name+"`", "pid %d is protected already, as %s", pid, w.Name)
-		}
-	}
 	policy, err := p.policy()
 	if err != nil {
 		return err
 	}
 	out, err := keeper.Launch(ctx, site, spec, policy, a.progress())
-	if err != nil {
-		return about(fmt.Sprintf("pid %d", pid), err)
+	if err != nil && !hasWord(err.Error(), strconv.Itoa(pid)) {
+		err = about(fmt.Sprintf("pid %d", pid), err)
 	}
-	return a.launched(out, nil, true)
+	return a.launched(out, err, true)
 }

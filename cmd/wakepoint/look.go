@@ -17,9 +17,11 @@ func (a *app) psCommand() *cobra.Command {
 		Use:   "ps",
 		Short: "List the workloads",
 		Long: `List the workloads: state, the PID of the command and of its keeper as the host
-sees them, the newest committed generation, and what a crash now would cost.`,
+sees them, the newest committed generation, and what a crash now would cost. One
+whose own files are damaged is listed, with the reason on standard error; the
+exit code is then 3, or 7 when every one is damaged.`,
 		Args: takes(0, 0),
-	}, nil, func(ctx context.Context, args []string) error {
+	}, []int{3, 7}, func(ctx context.Context, args []string) error {
 		list, err := a.list(ctx)
 		if err != nil {
 			return err
@@ -28,10 +30,21 @@ sees them, the newest committed generation, and what a crash now would cost.`,
 			a.warnOf(site)
 		}
 		rows := make([]api.Row, 0, len(list))
+		damaged := 0
 		for _, w := range list {
 			rows = append(rows, w.Row)
+			if w.Damage != nil {
+				damaged++ // and the reason has been said
+			}
 		}
-		return a.printRows(rows)
+		err = a.printRows(rows)
+		switch {
+		case err != nil || damaged == 0:
+			return err
+		case damaged < len(rows):
+			return exitCode(api.CodeSome)
+		}
+		return exitCode(api.CodeIntegrity)
 	}))
 }
 
@@ -53,15 +66,22 @@ func (a *app) statusCommand() *cobra.Command {
 	return a.formatFlag(a.onWorkload(&cobra.Command{
 		Use:   "status NAME",
 		Short: "Show all that is known of one workload",
-	}, nil, func(ctx context.Context, site keeper.Site, name string, _ []string) error {
+		Long: `Show all that is known of one workload. Where its own files are damaged that is
+what can still be read, with the reason on standard error and exit code 7.`,
+	}, []int{7}, func(ctx context.Context, site keeper.Site, name string, _ []string) error {
 		s, err := keeper.StatusOf(ctx, site, name)
 		if err != nil {
 			return err
 		}
 		if a.format == "json" {
-			return a.printJSON(s)
+			err = a.printJSON(s)
+		} else {
+			err = a.printFields(statusFields(s))
 		}
-		return a.printFields(statusFields(s))
+		if err == nil && s.Damage != nil {
+			err = s.Damage
+		}
+		return err
 	}))
 }
 
@@ -88,7 +108,11 @@ func statusFields(s api.Status) [][2]string {
 		add("a crash now costs", "%s", secondsText(s.LostWorkSeconds))
 	}
 	if s.LastError != nil {
-		add("failing checkpoints", "%d; the last: %s", s.Failures, s.LastError.Message)
+		if s.Failures > 0 {
+			add("failing checkpoints", "%d; the last: %s", s.Failures, s.LastError.Message)
+		} else {
+			add("last error", "%s", s.LastError.Message)
+		}
 		add("hint", "%s", s.LastError.Hint)
 	}
 	if s.Ended {

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 //	zombie VAR           makes a zombie; its PID is in $VAR
 //	kthread VAR          the PID of a kernel thread is in $VAR
 //	background VAR CMD   starts a program of its own; its PID is in $VAR
+//	piped VAR            starts a program that shares a pipe with us; its PID is in $VAR
 //	alive PID            there is a process of this number
 //	talk N FILE CMD...   runs a program on a terminal and talks to it
 //	cut NAME             kills everything of a workload, keeper and guard too
@@ -62,7 +63,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
-			"background": scriptBackground, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
+			"background": scriptBackground, "piped": scriptPiped, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
 			"waitfor": scriptWaitFor, "grows": scriptGrows, "soonhas": scriptSoonHas, "steady": scriptSteady,
 			"everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
 		},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +30,7 @@ without a keeper gets a new one and loses nothing; one that is looked after is
 left alone; any other is restored from its newest good generation, or started
 afresh where its policy says so. recover returns when the programs run.`,
 		Args: takes(0, 0),
-	}, []int{3, 9, 11}, func(ctx context.Context, args []string) error {
+	}, []int{3, 7, 9, 11}, func(ctx context.Context, args []string) error {
 		if err := needRights(); err != nil {
 			return err
 		}
@@ -63,7 +62,7 @@ func (a *app) printOutcomes(outcomes []keeper.Outcome) error {
 			r.Generation, r.LostWorkSeconds = rec.Generation, rec.LostWorkSeconds
 		}
 		if o.Err != nil {
-			failed = append(failed, about(fmt.Sprintf("recover: %s", o.Name), o.Err))
+			failed = append(failed, about(o.Name, o.Err))
 		} else {
 			table = append(table, []string{o.Name, numberText(r.PID), o.Words})
 		}

@@ -38,7 +38,8 @@ brought back after a crash or, by "wakepoint recover", after a boot.
 In front (without -d) its output is shown and SIGINT, SIGTERM, SIGQUIT, SIGUSR1
 and SIGUSR2 are passed on; run ends with the program's exit code. A hang-up or
 the death of the front end leaves the program running. With -d the name is
-printed as soon as the first generation is committed.
+printed as soon as the first generation is committed or refused; a program that
+has ended before that ends run with its exit code.
 
 The program inherits the directory, environment, limits and network; its
 standard input is /dev/null unless --stdin or -t is given. It has its own
@@ -56,7 +57,7 @@ process numbers: "wakepoint signal" reaches it.`,
 		})
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
-	flags.StringVar(&f.name, "name", "", "`NAME` of the workload (default: the command's, with -2 when taken)")
+	flags.Var((*workloadName)(&f.name), "name", "`NAME` of the workload (default: the command's, with -2 when taken)")
 	flags.BoolVarP(&f.detach, "detach", "d", false, "return when the first generation is committed")
 	flags.BoolVarP(&f.terminal, "terminal", "t", false, "give the program a terminal, and attach to it")
 	flags.StringVar(&f.stdin, "stdin", "", "`FILE` that the program reads as its standard input")
@@ -123,11 +124,12 @@ func (a *app) run(ctx context.Context, f runFlags, argv []string) error {
 	return front.follow(out.Name)
 }
 
-// launched says what a person should know of a new workload. A program that
-// cannot be saved runs on without protection: in front that is only said.
+// launched says what a person should know of a new workload. A program whose
+// first generation failed runs on without protection: in front that is only
+// said. One that has ended already ends `run -d` as it ends `run`.
 func (a *app) launched(out keeper.Outcome, err error, detach bool) error {
-	refused := err != nil && asError(err).Code == api.CodeRefused && out.Name != ""
-	if err != nil && !refused {
+	unprotected := err != nil && out.Name != "" && out.Status.State == api.Running
+	if err != nil && !unprotected {
 		return err
 	}
 	for _, n := range out.Status.Notes {
@@ -135,11 +137,33 @@ func (a *app) launched(out keeper.Outcome, err error, detach bool) error {
 	}
 	if detach {
 		fmt.Fprintln(a.out, out.Name)
-		return about(out.Name, err)
 	}
-	if refused {
+	if unprotected {
 		e := asError(err)
 		a.complain(out.Name+" runs without protection: "+e.Message, e.Hint)
+		if detach {
+			return exitCode(e.Code)
+		}
+	}
+	if detach && over(out.Status.State) && out.Status.Generation == "" {
+		return a.endedSoon(out.Status)
+	}
+	return nil
+}
+
+// endedSoon says how a program ended that was over before its first
+// generation. Its exit code is that of `run -d`.
+func (a *app) endedSoon(s api.Status) error {
+	how := "an end that nobody saw"
+	switch {
+	case s.ExitSignal != "":
+		how = s.ExitSignal
+	case s.Ended:
+		how = fmt.Sprintf("code %d", s.ExitCode)
+	}
+	a.say("%s ended with %s before its first generation", s.Name, how)
+	if s.ExitCode != 0 {
+		return exitCode(s.ExitCode)
 	}
 	return nil
 }

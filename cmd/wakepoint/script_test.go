@@ -136,6 +136,17 @@ func scriptBackground(ts *testscript.TestScript, _ bool, args []string) {
 	time.Sleep(100 * time.Millisecond)
 }
 
+// scriptPiped starts a program whose standard input is a pipe that we hold.
+func scriptPiped(ts *testscript.TestScript, _ bool, args []string) {
+	cmd := exec.Command("cat")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	in, err := cmd.StdinPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() { in.Close(); cmd.Wait() })
+	ts.Setenv(args[0], strconv.Itoa(cmd.Process.Pid))
+}
+
 // scriptAlive says whether there is a process of this number.
 func scriptAlive(ts *testscript.TestScript, neg bool, args []string) {
 	pid, err := strconv.Atoi(args[0])

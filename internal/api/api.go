@@ -39,6 +39,7 @@ const (
 	Finished  State = "finished"  // ended by itself, cleanly
 	Failed    State = "failed"    // ended, and could not or should not be brought back
 	Down      State = "down"      // was running when everything was lost; `recover` brings it back
+	Damaged   State = "damaged"   // what says what it is cannot be read, and no keeper knows it
 )
 
 // Spec is what a workload runs. It never changes after the workload was made.
@@ -121,6 +122,8 @@ type Status struct {
 	LastCheckpointAt      *time.Time `json:"last_checkpoint_at,omitempty"`
 	Failures              int        `json:"failures"` // checkpoints that failed since the last good one
 	LastError             *Error     `json:"last_error,omitempty"`
+
+	Damage *Error `json:"damage,omitempty"` // its own files are damaged, beside its generations; nil: they are whole
 
 	Ended      bool   `json:"ended"`                 // how the command ended is known
 	ExitCode   int    `json:"exit_code"`             // valid when Ended; 128+n for a signal

@@ -77,6 +77,11 @@ func (k *keeper) bringBack(ctx context.Context) error {
 		return errEnded
 	}
 	half := r.State == api.Starting || r.State == api.Restoring
+	if r.Head == headUnknown { // what it did is lost; its init knows what runs
+		if h, err := k.m.Orphan(k.path(waitName)); err == nil {
+			r.Handle = h
+		}
+	}
 	err := k.takeOver(ctx)
 	if err == nil {
 		k.resumeProbation()

@@ -134,9 +134,12 @@ func (t endedTree) Abandoned()                             {}
 
 // adopt takes a process that runs already under protection.
 func (k *keeper) adopt(ctx context.Context) error {
-	h, err := k.m.HandleOf(engine.PID(k.rec.spec.Adopt))
-	if err != nil {
-		return err
+	h := k.rec.run.Handle
+	if h.Command == 0 {
+		var err error
+		if h, err = k.m.HandleOf(engine.PID(k.rec.spec.Adopt)); err != nil {
+			return err
+		}
 	}
 	h.Cut = k.rec.spec.Cut
 	t, err := k.m.Open(ctx, h)

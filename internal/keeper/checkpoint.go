@@ -66,13 +66,23 @@ func (k *keeper) checkpoint(ctx context.Context, o checkpointOptions) (store.Inf
 	return info, err
 }
 
-// first tells a waiting launch how the first checkpoint went.
+// first tells a waiting launch how the first checkpoint went. An adopted
+// program that cannot be saved is let go.
 func (k *keeper) first(err error) {
-	if k.onFirst == nil {
+	var refused *engine.RefusedError
+	if err != nil && !errors.As(err, &refused) && k.failures < firstTries {
 		return
 	}
-	var refused *engine.RefusedError
-	if err == nil || errors.As(err, &refused) || k.failures >= firstTries {
+	if err != nil && k.rec.spec.Adopt != 0 && k.status().Generation == "" {
+		k.unfit = err
+		return
+	}
+	k.launched(err)
+}
+
+// launched tells a waiting launch, once, what came of it.
+func (k *keeper) launched(err error) {
+	if k.onFirst != nil {
 		k.onFirst(err)
 		k.onFirst = nil
 	}

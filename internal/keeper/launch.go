@@ -22,7 +22,8 @@ import (
 // runs on without protection, and the Outcome is valid), or when the program
 // has ended before that. An error of starting the command leaves no workload;
 // its cause is os.ErrNotExist or os.ErrPermission where that is why.
-// With spec.Adopt it protects a process that runs already.
+// With spec.Adopt it protects a process that runs already; one whose first
+// generation fails is let go unharmed, and no workload is left.
 func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress Progress) (Outcome, error) {
 	s, err := s.filled()
 	if err != nil {
@@ -53,16 +54,18 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 		return Outcome{}, err
 	}
 	undo := func() {
-		if rerr := remove(ctx, st, spec.Name); rerr != nil {
+		if rerr := s.undoLaunch(ctx, st, w, spec); rerr != nil {
 			progress.say("remove " + spec.Name + ": " + rerr.Error())
 		}
 	}
-	err = errors.Join(putRecord(w, recordPolicy, p), putRecord(w, recordRun, runRecord{Wanted: true, State: api.Starting}), putRecord(w, recordSpec, spec))
-	if err != nil {
+	if err := s.noteLaunch(w, spec, p); err != nil {
 		undo()
 		return Outcome{}, explain(spec.Name, err)
 	}
 	out, code, err := s.spawn(ctx, w.Dir(), arguments{Options: Options{Name: spec.Name, Action: ActLaunch}}, progress)
+	if errors.Is(err, errKeeperDied) {
+		out, err = s.successor(ctx, spec.Name, err)
+	}
 	out.Name = spec.Name
 	out.Status.Notes = append(out.Status.Notes, notes...)
 	if err != nil && out.Status.State != api.Running && ctx.Err() == nil {
@@ -70,6 +73,64 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 		return Outcome{}, withCause(err, code)
 	}
 	return out, err
+}
+
+// noteLaunch writes the records of a new workload, the spec last: without one
+// it was never launched.
+func (s Site) noteLaunch(w *store.Workload, spec api.Spec, p api.Policy) error {
+	run := runRecord{Wanted: true, State: api.Starting}
+	if spec.Adopt != 0 {
+		free, err := s.reserve(&run, spec)
+		if err != nil {
+			return err
+		}
+		defer free()
+	}
+	return errors.Join(putRecord(w, recordPolicy, p), putRecord(w, recordRun, run), putRecord(w, recordSpec, spec))
+}
+
+// undoLaunch removes a workload whose launch failed, with what a keeper that
+// died left half started. An adopted program is not touched.
+func (s Site) undoLaunch(ctx context.Context, st *store.Store, w *store.Workload, spec api.Spec) error {
+	if spec.Adopt == 0 {
+		if err := endTree(ctx, w); err != nil {
+			return err
+		}
+	}
+	return remove(ctx, st, spec.Name)
+}
+
+const (
+	successorWait  = 15 * time.Second // for a guard to start another keeper
+	successorAgain = 50 * time.Millisecond
+)
+
+// successor waits for what the next keeper makes of a launch whose keeper
+// died: what was started runs on, and is not to be forgotten.
+func (s Site) successor(ctx context.Context, name string, died error) (Outcome, error) {
+	for end := time.Now().Add(successorWait); ; {
+		v, err := StatusOf(ctx, s, name)
+		out := Outcome{Name: name, Status: v, Words: "started"}
+		failed := v.LastError != nil && (v.LastError.Code == api.CodeRefused || v.Failures >= firstTries)
+		switch {
+		case err != nil:
+			return Outcome{}, err
+		case v.State == api.Stopped, v.State == api.Finished, v.State == api.Failed, failed:
+			if v.LastError != nil && !v.Ended {
+				return out, v.LastError
+			}
+			return out, nil
+		case v.KeeperPID != 0 && v.Generation != "":
+			return out, nil
+		case time.Now().After(end):
+			return out, died
+		}
+		select {
+		case <-ctx.Done():
+			return out, ctx.Err()
+		case <-time.After(successorAgain):
+		}
+	}
 }
 
 // withCause gives an error that came from the keeper the cause by which a
@@ -188,39 +249,6 @@ func dataDirs(list []string, base string) ([]string, error) {
 		out = append(out, real)
 	}
 	return out, nil
-}
-
-// describeProcess fills in the spec of a process that is adopted.
-func describeProcess(spec *api.Spec) error {
-	pid := spec.Adopt
-	dir := "/proc/" + strconv.Itoa(pid)
-	if pid <= 0 || startTicks(pid) == 0 {
-		if _, err := os.Stat(dir); err == nil && pid > 0 {
-			return api.Errorf(api.CodeFailed, "its parent has yet to take its exit code", "process %d has ended: it is a zombie", pid)
-		}
-		return api.Errorf(api.CodeFailed, "", "there is no process %d", pid)
-	}
-	words := func(name string) []string {
-		p, _ := os.ReadFile(dir + "/" + name)
-		if len(p) == 0 {
-			return nil
-		}
-		return strings.Split(strings.TrimSuffix(string(p), "\x00"), "\x00")
-	}
-	spec.Argv, spec.Env = words("cmdline"), words("environ")
-	exe, err := os.Readlink(dir + "/exe")
-	if err != nil && len(spec.Argv) == 0 {
-		return api.Errorf(api.CodeRefused, "", "process %d is a kernel thread", pid)
-	}
-	if len(spec.Argv) == 0 {
-		spec.Argv = []string{exe}
-	}
-	own := len(spec.Argv) > 1 && (spec.Argv[1] == "_keeper" || spec.Argv[1] == "_guard") || spec.Argv[0] == "wakepoint-init"
-	if own || pid == os.Getpid() {
-		return api.Errorf(api.CodeRefused, "name a process of your program", "process %d belongs to wakepoint itself", pid)
-	}
-	spec.Dir, _ = os.Readlink(dir + "/cwd")
-	return nil
 }
 
 // databases are the programs that keep their own durable state.

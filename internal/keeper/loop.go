@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
@@ -33,6 +34,7 @@ type keeper struct {
 	rec     records
 	say     func(words string) // progress of the action; never nil
 	onFirst func(error)        // told once how the first checkpoint of a launch went; may be nil
+	unfit   error              // why an adopted program cannot be looked after; nil: nothing is known against it
 
 	tree    tree
 	hub     *terminal.Hub
@@ -63,6 +65,17 @@ type request struct {
 	api.Request
 	reply    chan api.Reply     // buffered: gets exactly one
 	progress func(words string) // never nil
+	gone     func() bool        // the caller does not wait any more; may be nil
+}
+
+// dropped says that the caller has gone before it was its request's turn:
+// whoever was told that it failed must not find it done later.
+func (r *request) dropped() bool {
+	if r.gone == nil || !r.gone() {
+		return false
+	}
+	r.reply <- api.Reply{Done: true}
+	return true
 }
 
 func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
@@ -151,6 +164,9 @@ func (k *keeper) dropTree(wait *uint32) {
 // asked to leave (errLeave), or nothing can be written any more.
 func (k *keeper) loop(ctx context.Context) error {
 	for k.tree != nil {
+		if k.unfit != nil {
+			return k.letGo()
+		}
 		command := k.tree.CommandDone()
 		if k.quiet {
 			command = nil
@@ -187,6 +203,17 @@ func (k *keeper) loop(ctx context.Context) error {
 func (k *keeper) leave() error {
 	k.dropTree(nil)
 	return errLeave
+}
+
+// letGo gives an adopted program back that could not be saved even once: it
+// runs on as if nobody had ever looked, and nothing here names it any more.
+func (k *keeper) letGo() error {
+	k.dropTree(nil)
+	r := &k.rec.run
+	r.Wanted, r.State, r.Handle, r.Error = false, api.Failed, engine.Handle{}, k.explain(k.unfit)
+	err := k.putRun()
+	k.launched(k.unfit)
+	return err
 }
 
 // heartbeat notes on the disk, without haste, that the tree lives.

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
-// List returns the status of every workload, by name. One whose records
-// cannot be read is listed as failed, with the reason.
+// List returns the status of every workload, by name. One that is damaged has
+// Damage set.
 func List(ctx context.Context, s Site) ([]api.Status, error) {
 	st, err := s.open()
 	if err != nil {
@@ -27,42 +26,73 @@ func List(ctx context.Context, s Site) ([]api.Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	found := make([]*api.Status, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names { // at once: one that does not answer holds nobody up
+		wg.Go(func() {
+			v, err := StatusOf(ctx, s, name)
+			switch {
+			case err == nil:
+				found[i] = &v
+			case api.AsError(err).Code == api.CodeNotFound: // being made, or gone
+			default:
+				found[i] = &api.Status{Row: api.Row{Name: name, State: api.Failed}, LastError: explain(name, err)}
+			}
+		})
+	}
+	wg.Wait()
 	var out []api.Status
-	for _, name := range names {
-		v, err := StatusOf(ctx, s, name)
-		switch {
-		case err == nil:
-			out = append(out, v)
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case errors.Is(err, fs.ErrNotExist) || api.AsError(err).Code == api.CodeNotFound: // being made, or gone
-		default:
-			out = append(out, api.Status{Row: api.Row{Name: name, State: api.Failed}, LastError: explain(name, err)})
+	for _, v := range found {
+		if v != nil {
+			out = append(out, *v)
 		}
 	}
-	return out, nil
+	return out, ctx.Err()
 }
 
 // StatusOf returns the status of one workload: its keeper's answer, or, where
-// none lives, what its records say.
+// none answers, what its records say. What of these is damaged is no error,
+// but Damage of the status.
 func StatusOf(ctx context.Context, s Site, name string) (api.Status, error) {
-	w, err := s.workload(name)
-	if err != nil {
-		return api.Status{}, err
+	w, bad := s.workload(name)
+	if bad != nil {
+		if api.AsError(bad).Code != api.CodeIntegrity {
+			return api.Status{}, bad
+		}
+		var err error
+		if w, err = s.salvage(name); err != nil {
+			return api.Status{}, err
+		}
 	}
-	r, err := api.Call(ctx, w.Dir(), api.Request{Op: api.OpStatus}, nil)
-	if err == nil && r.Status != nil {
-		return *r.Status, nil
-	}
+	v, err := s.ping(ctx, w.Dir())
 	if ctx.Err() != nil {
 		return api.Status{}, ctx.Err()
 	}
-	return statusAtRest(w)
+	if bad == nil {
+		_, bad = recordsOf(w, name)
+	}
+	switch {
+	case err == nil:
+	case bad != nil && api.AsError(bad).Code == api.CodeNotFound:
+		return api.Status{}, bad
+	case bad != nil:
+		v = damagedStatus(w, name)
+	default:
+		silent := err
+		if v, err = statusAtRest(w, name); err != nil {
+			return v, err
+		}
+		if errors.Is(silent, errSilent) {
+			v.LastError, v.KeeperPID = api.AsError(silent), keeperPID(ctx, w.Dir())
+		}
+	}
+	v.Damage = api.AsError(bad)
+	return v, nil
 }
 
 // statusAtRest describes a workload that has no keeper.
-func statusAtRest(w *store.Workload) (api.Status, error) {
-	rec, err := readRecords(w)
+func statusAtRest(w *store.Workload, name string) (api.Status, error) {
+	rec, err := recordsOf(w, name)
 	if err != nil {
 		return api.Status{}, err
 	}
@@ -94,16 +124,16 @@ func Log(ctx context.Context, s Site, name string) (rows []api.GenerationRow, da
 	if err != nil {
 		return nil, nil, err
 	}
-	rec, err := readRecords(w)
-	if err != nil {
-		return nil, nil, explain(name, err)
+	var history historyRecord
+	if err := getRecord(w, recordHistory, &history); err != nil {
+		history = historyRecord{} // as recovery takes it
 	}
 	infos, damage, err := w.Generations()
 	if err != nil {
 		return nil, nil, explain(name, err)
 	}
 	for _, i := range infos {
-		rows = append(rows, row(i, rec.history.verdict(i.Generation)))
+		rows = append(rows, row(i, history.verdict(i.Generation)))
 	}
 	for _, d := range damage {
 		damaged = append(damaged, d.Error())
@@ -111,22 +141,9 @@ func Log(ctx context.Context, s Site, name string) (rows []api.GenerationRow, da
 	return rows, damaged, nil
 }
 
-// call asks the keeper of a workload.
-func (s Site) call(ctx context.Context, name string, q api.Request, progress Progress) (api.Reply, *store.Workload, error) {
-	w, err := s.workload(name)
-	if err != nil {
-		return api.Reply{}, nil, err
-	}
-	r, err := api.Call(ctx, w.Dir(), q, func(r api.Reply) { progress.say(r.Progress) })
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = api.Errorf(api.CodeFailed, "`wakepoint status "+name+"` shows what runs", "its keeper died before it answered")
-	}
-	return r, w, err
-}
-
 // notRunning explains that there is nobody to ask.
 func notRunning(w *store.Workload, name string) error {
-	v, err := statusAtRest(w)
+	v, err := statusAtRest(w, name)
 	if err != nil {
 		return explain(name, err)
 	}
@@ -162,8 +179,8 @@ type StopOptions struct {
 func Stop(ctx context.Context, s Site, name string, o StopOptions, progress Progress) (api.Status, error) {
 	q := api.Request{Op: api.OpStop, Signal: o.Signal, TimeoutSeconds: o.Timeout.Seconds()}
 	r, w, err := s.call(ctx, name, q, progress)
-	if errors.Is(err, api.ErrNoKeeper) {
-		v, serr := statusAtRest(w)
+	if errors.Is(err, api.ErrNoKeeper) || err == nil && r.Status.State == api.Running { // its keeper has just left it
+		v, serr := statusAtRest(w, name)
 		switch {
 		case serr != nil:
 			return v, explain(name, serr)
@@ -191,15 +208,15 @@ func (s Site) rest(w *store.Workload, name string) (api.Status, error) {
 		return api.Status{}, explain(name, err)
 	}
 	defer l.Close()
-	rec, err := readRecords(w)
+	rec, err := recordsOf(w, name)
 	if err != nil {
-		return api.Status{}, explain(name, err)
+		return api.Status{}, err
 	}
 	rec.run.Wanted, rec.run.State, rec.run.Frozen = false, api.Stopped, true
 	if err := putRecord(w, recordRun, rec.run); err != nil {
 		return api.Status{}, explain(name, err)
 	}
-	return statusAtRest(w)
+	return statusAtRest(w, name)
 }
 
 // Set changes a workload's policy.
@@ -227,12 +244,12 @@ func Set(ctx context.Context, s Site, name string, c api.PolicyChange) (api.Poli
 		return api.Policy{}, explain(name, err)
 	}
 	defer l.Close()
-	rec, err := readRecords(w)
+	rec, err := recordsOf(w, name)
 	if damagedRecord(err, recordPolicy) { // what is not named gets its default
 		rec.policy, _, err = preparePolicy(api.Policy{}, rec.spec)
 	}
 	if err != nil {
-		return api.Policy{}, explain(name, err)
+		return api.Policy{}, err
 	}
 	p := change(rec.policy, c)
 	if err := checkPolicy(p); err != nil {
@@ -255,7 +272,7 @@ func Signal(ctx context.Context, s Site, name string, sig int) error {
 	if !errors.Is(err, api.ErrNoKeeper) {
 		return err
 	}
-	rec, rerr := readRecords(w)
+	rec, rerr := recordsOf(w, name)
 	h := rec.run.Handle
 	if rerr != nil || !rec.run.Wanted || !(realMachine{}).Alive(engine.Handle{BootID: h.BootID, Command: h.Command, CommandStart: h.CommandStart}) {
 		return notRunning(w, name)
@@ -270,9 +287,14 @@ func Attach(ctx context.Context, s Site, name string, readOnly bool) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := api.Stream(ctx, w.Dir(), api.Request{Op: api.OpAttach, ReadOnly: readOnly}, nil)
-	if errors.Is(err, api.ErrNoKeeper) {
+	limited, stop := context.WithTimeout(ctx, s.patience())
+	defer stop()
+	c, _, err := api.Stream(limited, w.Dir(), api.Request{Op: api.OpAttach, ReadOnly: readOnly}, nil)
+	switch {
+	case errors.Is(err, api.ErrNoKeeper):
 		return nil, notRunning(w, name)
+	case err != nil && ctx.Err() == nil && limited.Err() != nil:
+		return nil, silentError(keeperPID(ctx, w.Dir()))
 	}
 	return c, err
 }
@@ -284,13 +306,14 @@ const waitAgain = 200 * time.Millisecond
 // failed), with its last status. Recoveries in between do not end it.
 func Wait(ctx context.Context, s Site, name string) (api.Status, error) {
 	for {
-		r, w, err := s.call(ctx, name, api.Request{Op: api.OpWait}, nil)
-		if w == nil {
+		w, err := s.workload(name)
+		if err != nil {
 			return api.Status{}, err
 		}
+		r, err := api.Call(ctx, w.Dir(), api.Request{Op: api.OpWait}, nil)
 		v := r.Status
 		if err != nil || v == nil {
-			at, serr := statusAtRest(w)
+			at, serr := statusAtRest(w, name)
 			if serr != nil {
 				return at, serr
 			}
@@ -308,14 +331,21 @@ func Wait(ctx context.Context, s Site, name string) (api.Status, error) {
 	}
 }
 
-// Remove ends a workload, if it runs, and deletes it with all its generations.
+// Remove ends a workload, if it runs, and deletes it with all its generations,
+// whatever of it is damaged.
 func Remove(ctx context.Context, s Site, name string) error {
-	_, w, err := s.call(ctx, name, api.Request{Op: api.OpRemove}, nil)
-	if w == nil {
+	w, err := s.salvage(name)
+	if err != nil {
 		return err
 	}
-	if errors.Is(err, api.ErrNoKeeper) {
-		err = endTree(ctx, w)
+	for end := time.Now().Add(lockWait); ; {
+		_, err = s.ask(ctx, w.Dir(), name, api.Request{Op: api.OpRemove}, nil)
+		if !errors.Is(err, errKeeperDied) || time.Now().After(end) {
+			break // else the tree may live
+		}
+	}
+	if err == nil || errors.Is(err, api.ErrNoKeeper) {
+		err = endTree(ctx, w) // without a keeper, or left by it just now
 	}
 	if err != nil {
 		return explain(name, err)
@@ -343,18 +373,27 @@ func remove(ctx context.Context, st *store.Store, name string) error {
 	}
 }
 
-// endTree ends a tree that runs without a keeper.
+// endTree ends a tree that runs without a keeper. Where the record of what
+// runs is lost, or was not written yet, it is the tree whose init records its
+// end in the workload's directory.
 func endTree(ctx context.Context, w *store.Workload) error {
-	rec, err := readRecords(w)
-	if err != nil || !(realMachine{}).Alive(rec.run.Handle) {
-		return nil // a workload whose records are lost can be removed too
+	var run runRecord
+	h := run.Handle
+	if err := getRecord(w, recordRun, &run); err == nil {
+		h = run.Handle
+	}
+	if !(realMachine{}).Alive(h) {
+		var err error
+		if h, err = (realMachine{}).Orphan(filepath.Join(w.Dir(), waitName)); err != nil {
+			return nil // nothing runs
+		}
 	}
 	l, err := lockOf(ctx, realVault{w})
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	t, err := engine.Open(ctx, rec.run.Handle)
+	t, err := engine.Open(ctx, h)
 	if err != nil {
 		return fmt.Errorf("end it: %w", err)
 	}

@@ -3,7 +3,6 @@ package keeper
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -45,7 +44,7 @@ func Recover(ctx context.Context, s Site, progress Progress) ([]Outcome, error) 
 			defer wg.Done()
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			outcomes[i] = s.recoverOne(ctx, st, name, func(words string) {
+			outcomes[i] = s.recoverOne(ctx, name, func(words string) {
 				mu.Lock()
 				defer mu.Unlock()
 				progress.say(name + ": " + words)
@@ -63,24 +62,25 @@ func Recover(ctx context.Context, s Site, progress Progress) ([]Outcome, error) 
 }
 
 // recoverOne brings one workload back; nil when it should not run.
-func (s Site) recoverOne(ctx context.Context, st *store.Store, name string, progress Progress) *Outcome {
-	w, err := st.Workload(name)
-	if errors.Is(err, store.ErrNotFound) {
+func (s Site) recoverOne(ctx context.Context, name string, progress Progress) *Outcome {
+	w, err := s.salvage(name)
+	if err != nil {
+		return nil // gone
+	}
+	var run runRecord
+	if err := getRecord(w, recordRun, &run); err == nil && !run.Wanted {
 		return nil
 	}
 	fail := func(err error) *Outcome { return &Outcome{Name: name, Err: explain(name, err)} }
-	if err != nil {
+	if w, err = s.workload(name); err != nil {
 		return fail(err)
 	}
-	rec, err := readRecords(w)
-	if errors.Is(err, fs.ErrNotExist) {
+	_, err = recordsOf(w, name)
+	if err != nil && api.AsError(err).Code == api.CodeNotFound {
 		return nil // never launched
 	}
 	if err != nil {
 		return fail(err)
-	}
-	if !rec.run.Wanted {
-		return nil
 	}
 	out, err := s.bringUp(ctx, w, arguments{Options: Options{Name: name, Action: ActRecover}}, progress)
 	if err != nil {
@@ -92,36 +92,41 @@ func (s Site) recoverOne(ctx context.Context, st *store.Store, name string, prog
 
 // bringUp has a keeper do an action, or waits for the keeper that there is.
 func (s Site) bringUp(ctx context.Context, w *store.Workload, a arguments, progress Progress) (Outcome, error) {
-	if out, ok := s.running(ctx, w); ok {
-		return out, nil
+	if _, err := recordsOf(w, a.Name); err != nil {
+		return Outcome{}, err
+	}
+	if out, ok, err := s.running(ctx, w); ok || err != nil {
+		return out, err
 	}
 	out, _, err := s.spawn(ctx, w.Dir(), a, progress)
 	if err != nil && api.AsError(err).Code == api.CodeLocked {
-		if out, ok := s.running(ctx, w); ok {
-			return out, nil
+		if out, ok, err := s.running(ctx, w); ok || err != nil {
+			return out, err
 		}
 	}
 	return out, err
 }
 
 // running says whether a keeper has the workload running; one that is
-// bringing it up is waited for.
-func (s Site) running(ctx context.Context, w *store.Workload) (Outcome, bool) {
+// bringing it up is waited for. It is an error that one does not answer.
+func (s Site) running(ctx context.Context, w *store.Workload) (Outcome, bool, error) {
 	for end := time.Now().Add(busyWait); time.Now().Before(end); {
-		r, err := api.Call(ctx, w.Dir(), api.Request{Op: api.OpStatus}, nil)
-		if err != nil || r.Status == nil {
-			return Outcome{}, false
-		}
-		if r.Status.State == api.Running {
-			return Outcome{Name: r.Status.Name, Status: *r.Status, Words: "was running"}, true
+		v, err := s.ping(ctx, w.Dir())
+		switch {
+		case errors.Is(err, errSilent):
+			return Outcome{}, false, err
+		case err != nil:
+			return Outcome{}, false, nil
+		case v.State == api.Running:
+			return Outcome{Name: v.Name, Status: v, Words: "was running"}, true, nil
 		}
 		select {
 		case <-ctx.Done():
-			return Outcome{}, false
+			return Outcome{}, false, nil
 		case <-time.After(busyAgain):
 		}
 	}
-	return Outcome{}, false
+	return Outcome{}, false, nil
 }
 
 // Start lets a workload go on that does not run: from its newest generation
@@ -156,6 +161,9 @@ func Restore(ctx context.Context, s Site, name string, o RestoreOptions, progres
 	q := api.Request{Op: api.OpRestore, Generation: o.Generation, Undo: o.Undo}
 	r, w, err := s.call(ctx, name, q, progress)
 	if errors.Is(err, api.ErrNoKeeper) {
+		if _, err := recordsOf(w, name); err != nil {
+			return Outcome{}, err
+		}
 		out, _, err := s.spawn(ctx, w.Dir(), arguments{Options: Options{Name: name, Action: ActRestore, RestoreOptions: o}}, progress)
 		out.Name = name
 		return out, err

@@ -119,10 +119,7 @@ func (k *keeper) work(ctx context.Context, o Options, rep *reporter) error {
 	}
 	k.say = func(string) {}
 	err = k.loop(ctx)
-	if k.onFirst != nil { // the workload ended before its first generation; its status says how
-		k.onFirst(nil)
-		k.onFirst = nil
-	}
+	k.launched(nil) // if nobody has said so yet, it ended before its first generation; its status says how
 	if errors.Is(err, errGivenUp) {
 		return nil
 	}

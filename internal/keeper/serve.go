@@ -15,6 +15,9 @@ import (
 // given either way. An answer that says that the workload has ended is given
 // by the server after the lock is free, so that whoever hears it can act.
 func (k *keeper) serve(ctx context.Context, r *request) error {
+	if r.dropped() {
+		return nil
+	}
 	k.say = r.progress
 	defer func() { k.say = func(string) {} }()
 	var err error
@@ -54,6 +57,9 @@ func (k *keeper) answer(r *request, out api.Reply, err error) {
 // serveDown answers while nothing runs and another try is awaited. Only what
 // ends the workload is obeyed.
 func (k *keeper) serveDown(r *request) error {
+	if r.dropped() {
+		return nil
+	}
 	switch r.Op {
 	case api.OpStop, api.OpRemove:
 		err := k.finish(api.Stopped, nil)

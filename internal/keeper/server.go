@@ -153,22 +153,28 @@ func (s *server) answer(c *net.UnixConn) {
 
 // checkPeer admits the keeper's own user and root (SO_PEERCRED, unix(7)).
 func checkPeer(c *net.UnixConn) error {
-	raw, err := c.SyscallConn()
+	cred, err := peer(c)
 	if err != nil {
 		return err
-	}
-	var cred *unix.Ucred
-	var cerr error
-	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return err
-	}
-	if cerr != nil {
-		return cerr
 	}
 	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
 		return api.Errorf(api.CodeFailed, "", "only the workload's owner may ask its keeper")
 	}
 	return nil
+}
+
+// peer says who is at the other end.
+func peer(c *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return nil, err
+	}
+	return cred, cerr
 }
 
 // reply finds the answer to one request.
@@ -179,6 +185,9 @@ func (s *server) reply(c net.Conn, q api.Request) api.Reply {
 	case api.OpStatus:
 		return api.Reply{Done: true, Status: &st}
 	case api.OpSignal:
+		if closed(c) {
+			return api.Reply{Done: true}
+		}
 		return api.Reply{Done: true, Error: k.explain(k.signal(q.Signal))}
 	case api.OpWait:
 		gone, stop := hangup(c)
@@ -198,15 +207,22 @@ func (s *server) enqueue(c net.Conn, q api.Request) api.Reply {
 	k := s.k
 	r := &request{Request: q, reply: make(chan api.Reply, 1)}
 	r.progress = func(words string) { _ = api.WriteLine(c, api.Reply{Progress: words}) }
-	ended := api.Reply{Done: true, Error: api.Errorf(api.CodeFailed, "", "the workload has just ended")}
+	r.gone = func() bool { return closed(c) }
+	ended := func() api.Reply {
+		st := k.status()
+		if q.Op == api.OpStop || q.Op == api.OpRemove {
+			return api.Reply{Done: true, Status: &st} // that is what was wanted
+		}
+		return api.Reply{Done: true, Error: api.Errorf(api.CodeFailed, "", "the workload has just ended")}
+	}
 	select {
 	case k.requests <- r:
 	case <-k.released:
-		return ended
+		return ended()
 	}
 	select {
 	case out := <-r.reply:
-		if out.Status.State != api.Running {
+		if out.Status != nil && out.Status.State != api.Running {
 			<-k.released
 		}
 		return out
@@ -216,8 +232,26 @@ func (s *server) enqueue(c net.Conn, q api.Request) api.Reply {
 	case out := <-r.reply:
 		return out
 	default:
-		return ended
+		return ended()
 	}
+}
+
+// closed says that the other end has closed the connection.
+func closed(c net.Conn) bool {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return false
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return true
+	}
+	over := false
+	err = raw.Control(func(fd uintptr) {
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		over = err == nil && n == 0 || errors.Is(err, unix.ECONNRESET)
+	})
+	return err != nil || over
 }
 
 // hangup tells when the caller goes away.

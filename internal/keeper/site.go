@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +37,8 @@ type Site struct {
 	StoreDir string // the store
 	KeyFile  string // the key file; unused until stores are sealed
 	Program  string // path of the wakepoint program, which guards and keepers run; empty: this program
+
+	silent time.Duration // after which a keeper counts as one that does not answer; 0: silentAfter
 }
 
 // Progress takes words for a person. It may be nil.
@@ -104,14 +107,19 @@ func (s Site) workload(name string) (*store.Workload, error) {
 		return nil, err
 	}
 	w, err := st.Workload(name)
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrName) {
+	switch {
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrName):
 		return nil, api.Errorf(api.CodeNotFound, "`wakepoint ps` lists the workloads", "no workload %q", name)
-	}
-	if err != nil {
+	case errors.Is(err, store.ErrDamaged):
+		return nil, damagedError(name, err)
+	case err != nil:
 		return nil, explainStore(s.StoreDir, err)
 	}
 	return w, nil
 }
+
+// errKeeperDied says that a keeper ended before it could report.
+var errKeeperDied = errors.New("its keeper died")
 
 // spawn starts a guard for a workload and waits for its keeper to report on
 // its action. The guard outlives this process.
@@ -144,6 +152,9 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 		return out, 0, fmt.Errorf("start the keeper: %w", err)
 	}
 	go func() { _ = cmd.Wait() }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go s.watch(ctx, dir, cancel)
 	stop := context.AfterFunc(ctx, func() { r.Close() })
 	defer stop()
 	dec := json.NewDecoder(r)
@@ -151,9 +162,9 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 		var line report
 		if err := dec.Decode(&line); err != nil {
 			if ctx.Err() != nil {
-				return out, 0, ctx.Err()
+				return out, 0, caused(ctx, ctx.Err())
 			}
-			return out, 0, api.Errorf(api.CodeFailed, "see "+filepath.Join(dir, logName), "its keeper died")
+			return out, 0, api.Errorf(api.CodeFailed, "see "+filepath.Join(dir, logName), "%w", errKeeperDied)
 		}
 		progress.say(line.Progress)
 		if line.Outcome != nil {

@@ -1,0 +1,133 @@
+package keeper
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+)
+
+// describeProcess fills in the spec of a process that is adopted.
+func describeProcess(spec *api.Spec) error {
+	pid := spec.Adopt
+	dir := "/proc/" + strconv.Itoa(pid)
+	if pid <= 0 || startTicks(pid) == 0 {
+		if _, err := os.Stat(dir); err == nil && pid > 0 {
+			return api.Errorf(api.CodeRefused, "its parent has yet to take its exit code", "process %d has ended: it is a zombie", pid)
+		}
+		return api.Errorf(api.CodeFailed, "", "there is no process %d", pid)
+	}
+	words := func(name string) []string {
+		p, _ := os.ReadFile(dir + "/" + name)
+		if len(p) == 0 {
+			return nil
+		}
+		return strings.Split(strings.TrimSuffix(string(p), "\x00"), "\x00")
+	}
+	spec.Argv, spec.Env = words("cmdline"), words("environ")
+	exe, err := os.Readlink(dir + "/exe")
+	if err != nil && len(spec.Argv) == 0 {
+		return api.Errorf(api.CodeRefused, "", "process %d is a kernel thread", pid)
+	}
+	if len(spec.Argv) == 0 {
+		spec.Argv = []string{exe}
+	}
+	own := len(spec.Argv) > 1 && (spec.Argv[1] == "_keeper" || spec.Argv[1] == "_guard") || spec.Argv[0] == "wakepoint-init"
+	if own || pid == os.Getpid() {
+		return api.Errorf(api.CodeRefused, "name a process of your program", "process %d belongs to wakepoint itself", pid)
+	}
+	if pid == 1 || slices.Contains(lineOf(os.Getpid()), pid) {
+		return api.Errorf(api.CodeRefused, "name another program, or adopt it from a shell that it has not started", "process %d is what this command was started by: it would have to freeze itself", pid)
+	}
+	spec.Dir, _ = os.Readlink(dir + "/cwd")
+	return nil
+}
+
+// lineOf is a process and its parents, from itself upwards.
+func lineOf(pid int) []int {
+	var line []int
+	for pid > 0 && !slices.Contains(line, pid) {
+		line = append(line, pid)
+		p, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			break
+		}
+		f := strings.Fields(string(p[strings.LastIndexByte(string(p), ')')+1:]))
+		if len(f) < 2 {
+			break
+		}
+		if pid, err = strconv.Atoi(f[1]); err != nil {
+			break
+		}
+	}
+	return line
+}
+
+// reserve makes a process the one that a workload's first run looks after,
+// unless another workload does: one program has one keeper. Nobody else
+// reserves until free is called, when the run record is written.
+func (s Site) reserve(run *runRecord, spec api.Spec) (free func(), err error) {
+	if run.Handle, err = engine.HandleOf(engine.PID(spec.Adopt)); err != nil {
+		return nil, err
+	}
+	run.Handle.Cut = spec.Cut
+	// A lock of its own: nobody else locks this directory.
+	d, err := os.Open(filepath.Join(s.StoreDir, "workloads"))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("lock the workloads: %w", err)
+	}
+	if err := s.unprotected(spec); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return func() { d.Close() }, nil
+}
+
+// unprotected refuses a process that belongs to another workload, is part of
+// one, or has one below it.
+func (s Site) unprotected(spec api.Spec) error {
+	st, err := s.open()
+	if err != nil {
+		return err
+	}
+	names, err := st.Names()
+	if err != nil {
+		return err
+	}
+	line := lineOf(spec.Adopt)
+	for _, name := range names {
+		if name == spec.Name {
+			continue
+		}
+		w, err := st.Workload(name)
+		if err != nil {
+			continue
+		}
+		var run runRecord
+		if err := getRecord(w, recordRun, &run); err != nil || !run.Wanted || !(realMachine{}).Alive(run.Handle) {
+			continue
+		}
+		command, head := int(run.Handle.Command), int(run.Handle.Init)
+		hint := "see `wakepoint status " + name + "`"
+		switch {
+		case command == spec.Adopt:
+			return api.Errorf(api.CodeFailed, hint, "process %d is protected already, as %s", spec.Adopt, name)
+		case slices.Contains(line, command), head != 0 && slices.Contains(line, head):
+			return api.Errorf(api.CodeRefused, hint, "process %d is part of %s, which is protected already", spec.Adopt, name)
+		case slices.Contains(lineOf(command), spec.Adopt):
+			return api.Errorf(api.CodeRefused, hint+", or `wakepoint rm` it first", "process %d is above %s, which is protected already", spec.Adopt, name)
+		}
+	}
+	return nil
+}

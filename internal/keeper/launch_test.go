@@ -1,0 +1,128 @@
+package keeper
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+)
+
+// fullSite makes a store on a small file system that has no room for a
+// generation; room makes some.
+func fullSite(t *testing.T) (s Site, room func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("skip: needs root: mount")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("wakepoint-test", dir, "tmpfs", 0, "size=32m,mode=0700"); err != nil {
+		t.Skipf("skip: needs to mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		eventually(t, "its guard lets go", func() bool { return syscall.Unmount(dir, 0) == nil })
+	})
+	s = site(t)
+	s.StoreDir = filepath.Join(dir, "store")
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 32<<20-256<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s, func() {
+		if err := os.Remove(filler); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// eventually waits for what should come soon.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// large is a counter that no generation of 256 KiB holds.
+const large = "x=$(head -c 1000000 /dev/urandom | base64); " + counter
+
+// A program whose first generation finds no room runs, named and unprotected,
+// and is protected as soon as there is room.
+func TestRealLaunchWithoutRoom(t *testing.T) {
+	s, room := fullSite(t)
+	ctx := context.Background()
+	out, err := Launch(ctx, s, shell(large), api.Policy{EverySeconds: 0.2}, nil)
+	if out.Name == "" {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { _ = Remove(ctx, s, out.Name) })
+	if e := api.AsError(err); e == nil || e.Hint == "" || out.Status.State != api.Running {
+		t.Errorf("%+v %v", out, err)
+	}
+	goesOn(t, s, out.Name)
+	room()
+	eventually(t, "a generation", func() bool {
+		v, err := StatusOf(ctx, s, out.Name)
+		return err == nil && v.Generation != "" && v.LastError == nil
+	})
+	if err := Remove(ctx, s, out.Name); err != nil {
+		t.Error(err)
+	}
+}
+
+// A keeper that is killed between the start and the first generation leaves
+// neither a program that nobody knows nor a launch that failed: the next one
+// takes it over.
+func TestRealKeeperKilledInLaunch(t *testing.T) {
+	s, room := fullSite(t)
+	ctx := context.Background()
+	type result struct {
+		out Outcome
+		err error
+	}
+	done := make(chan result, 1)
+	spec := shell(large)
+	spec.Name = "web"
+	go func() {
+		out, err := Launch(ctx, s, spec, api.Policy{EverySeconds: 0.2}, nil)
+		done <- result{out, err}
+	}()
+	t.Cleanup(func() { _ = Remove(ctx, s, "web") })
+	var v api.Status
+	eventually(t, "a checkpoint that fails", func() bool {
+		var err error
+		v, err = StatusOf(ctx, s, "web")
+		return err == nil && v.Failures > 0
+	})
+	if err := syscall.Kill(v.KeeperPID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	room()
+	r := <-done
+	if r.err != nil || r.out.Status.PID != v.PID || r.out.Status.Generation == "" {
+		t.Fatalf("%+v %v", r.out, r.err)
+	}
+	goesOn(t, s, "web")
+	if err := Remove(ctx, s, "web"); err != nil {
+		t.Error(err)
+	}
+}
+
+// What ends before its first generation is told with how it ended. There is no
+// room for one, so that it cannot come first.
+func TestRealEndInLaunch(t *testing.T) {
+	s, _ := fullSite(t)
+	ctx := context.Background()
+	out, err := Launch(ctx, s, shell("x=$(head -c 1000000 /dev/urandom | base64); sleep 0.5; exit 3"), api.Policy{}, nil)
+	if err != nil || !out.Status.Ended || out.Status.ExitCode != 3 || out.Status.Generation != "" {
+		t.Errorf("%+v %v", out, err)
+	}
+	if err := Remove(ctx, s, "sh"); err != nil {
+		t.Error(err)
+	}
+}
