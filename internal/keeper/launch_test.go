@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -48,15 +49,24 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// large is a counter that no generation of 256 KiB holds.
-const large = "x=$(head -c 1000000 /dev/urandom | base64); " + counter
+// large is a policy by which no generation fits into 256 KiB.
+func large(t *testing.T) api.Policy {
+	t.Helper()
+	dir := t.TempDir()
+	data := make([]byte, 1<<20)
+	_, _ = rand.Read(data) // never fails
+	if err := os.WriteFile(filepath.Join(dir, "data"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return api.Policy{EverySeconds: 0.2, Data: []string{dir}}
+}
 
 // A program whose first generation finds no room runs, named and unprotected,
 // and is protected as soon as there is room.
 func TestRealLaunchWithoutRoom(t *testing.T) {
 	s, room := fullSite(t)
 	ctx := context.Background()
-	out, err := Launch(ctx, s, shell(large), api.Policy{EverySeconds: 0.2}, nil)
+	out, err := Launch(ctx, s, shell(counter), large(t), nil)
 	if out.Name == "" {
 		t.Fatalf("%v", err)
 	}
@@ -81,15 +91,16 @@ func TestRealLaunchWithoutRoom(t *testing.T) {
 func TestRealKeeperKilledInLaunch(t *testing.T) {
 	s, room := fullSite(t)
 	ctx := context.Background()
+	p := large(t)
 	type result struct {
 		out Outcome
 		err error
 	}
 	done := make(chan result, 1)
-	spec := shell(large)
+	spec := shell(counter)
 	spec.Name = "web"
 	go func() {
-		out, err := Launch(ctx, s, spec, api.Policy{EverySeconds: 0.2}, nil)
+		out, err := Launch(ctx, s, spec, p, nil)
 		done <- result{out, err}
 	}()
 	t.Cleanup(func() { _ = Remove(ctx, s, "web") })
@@ -118,7 +129,7 @@ func TestRealKeeperKilledInLaunch(t *testing.T) {
 func TestRealEndInLaunch(t *testing.T) {
 	s, _ := fullSite(t)
 	ctx := context.Background()
-	out, err := Launch(ctx, s, shell("x=$(head -c 1000000 /dev/urandom | base64); sleep 0.5; exit 3"), api.Policy{}, nil)
+	out, err := Launch(ctx, s, shell("sleep 0.5; exit 3"), large(t), nil)
 	if err != nil || !out.Status.Ended || out.Status.ExitCode != 3 || out.Status.Generation != "" {
 		t.Errorf("%+v %v", out, err)
 	}

@@ -21,6 +21,9 @@ import (
 // TestMain makes the test program stand for the whole: init, guard, keeper.
 func TestMain(m *testing.M) {
 	engine.InitMain()
+	if err := noInheritance(); err != nil { // what the test's own parents left open is no program's
+		panic(err)
+	}
 	if len(os.Args) > 1 {
 		var err error
 		switch os.Args[1] {
