@@ -170,6 +170,15 @@ func TestRealSilentKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Kill(keeper, syscall.SIGCONT)
+	eventually(t, "its keeper stands still", func() bool {
+		threads, err := filepath.Glob("/proc/" + strconv.Itoa(keeper) + "/task/*/stat")
+		for _, stat := range threads {
+			if p, rerr := os.ReadFile(stat); rerr == nil && !strings.Contains(string(p), ") T ") {
+				return false
+			}
+		}
+		return err == nil && len(threads) > 0
+	})
 	every := 2.0
 	for what, ask := range map[string]func() error{
 		"stop":       func() error { _, err := Stop(ctx, s, out.Name, StopOptions{}, nil); return err },
@@ -183,7 +192,7 @@ func TestRealSilentKeeper(t *testing.T) {
 	} {
 		e := api.AsError(ask())
 		if e == nil || !strings.Contains(e.Message, "its keeper (pid "+strconv.Itoa(keeper)+") is stopped") || !strings.Contains(e.Hint, "kill -CONT "+strconv.Itoa(keeper)) {
-			t.Errorf("%s: %+v", what, e)
+			t.Errorf("%s: %+v, and the keeper is %q", what, e, stateOf(keeper))
 		}
 	}
 	v, err := StatusOf(ctx, s, out.Name)
