@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -83,8 +84,16 @@ func TestNext(t *testing.T) {
 		{"twice as old", Rules{}, []Try{died(10)}, []Generation{10}, 11, Decision{Do: Restore, Generation: 9}},
 		{"twice as old again", Rules{}, []Try{died(10), died(9)}, []Generation{9, 10}, 11, Decision{Do: Restore, Generation: 7}},
 		{"and again", Rules{}, []Try{died(10), died(9), died(7)}, []Generation{7, 9, 10}, 11, Decision{Do: Restore, Generation: 3}},
-		{"none left", Rules{}, []Try{died(3)}, []Generation{3}, 11, Decision{Do: Stop}},
-		{"none left, fresh", Rules{GiveUpFresh: true}, []Try{died(3)}, []Generation{3}, 11, Decision{Do: Fresh}},
+		{"none so old: the oldest", Rules{}, []Try{died(3)}, []Generation{3}, 11, Decision{Do: Restore, Generation: 1}},
+		{"none so old: the oldest that is not bad", Rules{}, []Try{died(3)}, []Generation{1, 3}, 11, Decision{Do: Restore, Generation: 2}},
+		{"the oldest is damaged", Rules{}, []Try{died(3), as(1, Damaged)}, []Generation{3}, 11, Decision{Do: Restore, Generation: 2}},
+		{"the oldest is refused", Rules{}, []Try{died(3), as(1, Refused)}, []Generation{3}, 11, Decision{Do: Restore, Generation: 1, Wait: time.Second}},
+		{"the oldest is refused thrice", Rules{}, []Try{died(3), as(1, Refused), as(1, Refused), as(1, Refused)}, []Generation{3}, 11, Decision{Do: Restore, Generation: 2}},
+		{"refused thrice at once, and none so old", Rules{}, []Try{as(2, Refused), as(2, Refused), as(2, Refused)}, nil, 11, Decision{Do: Restore, Generation: 1}},
+		{"the oldest died", Rules{}, []Try{died(3), died(1)}, []Generation{1, 3}, 11, Decision{Do: Stop}},
+		{"the oldest died, fresh", Rules{GiveUpFresh: true}, []Try{died(3), died(1)}, []Generation{1, 3}, 11, Decision{Do: Fresh}},
+		{"all are newer than what died and was forgotten", Rules{}, []Try{{Generation: 20, Taken: at(0), Fate: Died}}, nil, 11, Decision{Do: Stop}},
+		{"all are bad", Rules{}, []Try{died(3)}, []Generation{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 11, Decision{Do: Stop}},
 		{"interrupted is tried again", Rules{}, []Try{as(10, Interrupted)}, nil, 11, Decision{Do: Restore, Generation: 10, Wait: time.Second}},
 		{"refused thrice", Rules{}, []Try{as(10, Refused), as(10, Refused), as(10, Refused)}, nil, 11, Decision{Do: Restore, Generation: 9}},
 		{"pending costs a try", Rules{}, []Try{as(10, Pending), as(10, Pending), as(10, Pending)}, nil, 11, Decision{Do: Restore, Generation: 9}},
@@ -118,7 +127,8 @@ func TestReopen(t *testing.T) {
 }
 
 // Whatever comes of the tries, an incident ends, no try is of a bad
-// generation, and each that follows a death is at least twice as old.
+// generation, each that follows a death is at least twice as old or the oldest
+// that is left, and it is not given up before the oldest was tried.
 func TestAnIncidentEnds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 40).Draw(t, "candidates")
@@ -134,12 +144,23 @@ func TestAnIncidentEnds(t *testing.T) {
 		rules := Rules{Fresh: rapid.IntRange(0, 5).Draw(t, "fresh") == 0, GiveUpFresh: rapid.Bool().Draw(t, "giveup")}
 		in := Incident{Crashed: at(now + rapid.Float64Range(0, 10).Draw(t, "since"))}
 		var bad []Generation
-		died := time.Duration(-1)
+		died, oldestDied := time.Duration(-1), in.Crashed.Add(time.Hour)
+		spent := func(c Candidate) bool {
+			_, over := attempts(in, c.Generation)
+			return over || slices.Contains(Descendants(bad, list), c.Generation)
+		}
 		for step := 0; ; step++ {
 			if step > interruptsMax*n+freshMax+1 {
 				t.Fatalf("no end after %d tries", step)
 			}
 			d := Next(rules, in, list, Descendants(bad, list))
+			if d.Do != Restore && !rules.Fresh {
+				for _, c := range list {
+					if c.Taken.Before(oldestDied) && !spent(c) {
+						t.Fatalf("g%d was never tried", c.Generation)
+					}
+				}
+			}
 			if d.Do == Stop {
 				return
 			}
@@ -155,14 +176,20 @@ func TestAnIncidentEnds(t *testing.T) {
 						t.Fatalf("g%d is known to be bad", b)
 					}
 				}
-				if age := in.Crashed.Sub(c.Taken); died >= 0 && age < 2*died {
+				age := in.Crashed.Sub(c.Taken)
+				for _, o := range list {
+					if died >= 0 && age < 2*died && o.Taken.Before(c.Taken) && !spent(o) {
+						t.Fatalf("g%d is %v old after one of %v died, and g%d is left", d.Generation, age, died, o.Generation)
+					}
+				}
+				if died >= 0 && age <= died {
 					t.Fatalf("g%d is %v old after one of %v died", d.Generation, age, died)
 				}
 			}
 			try.Fate = rapid.SampledFrom(fates).Draw(t, "fate")
 			if try.Fate == Died && d.Do == Restore {
 				bad = append(bad, d.Generation)
-				died = in.Crashed.Sub(try.Taken)
+				died, oldestDied = in.Crashed.Sub(try.Taken), try.Taken
 			}
 			in.Tries = append(in.Tries, try)
 		}

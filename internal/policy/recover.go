@@ -32,6 +32,7 @@ type Try struct {
 	Taken      time.Time  `json:"taken"`      // the instant that the generation shows
 	At         time.Time  `json:"at"`
 	Fate       Fate       `json:"fate"`
+	Why        string     `json:"why,omitempty"` // of a fate that is no good one, for a person
 }
 
 // Incident is a crash and what was tried since.
@@ -65,8 +66,9 @@ type Decision struct {
 
 // Next decides what is tried next in an incident: the newest candidate that
 // is not known to be bad and, once a try has died, is at least twice as old
-// as that one was. A candidate that is interrupted or refused is tried again,
-// a few times. Candidates may come in any order; bad is closed over descent
+// as that one was; where none is so old, the oldest that is left, as long as it
+// is older than what died. A candidate that is interrupted or refused is tried
+// again, a few times. Candidates may come in any order; bad is closed over descent
 // by Descendants. The tries of in are finite in number for any finite set of
 // candidates, so that recovery never loops.
 func Next(r Rules, in Incident, candidates []Candidate, bad []Generation) Decision {
@@ -77,20 +79,46 @@ func Next(r Rules, in Incident, candidates []Candidate, bad []Generation) Decisi
 	slices.SortFunc(list, func(a, b Candidate) int {
 		return cmp.Compare(b.Generation, a.Generation)
 	})
+	list = slices.DeleteFunc(list, func(c Candidate) bool {
+		_, spent := attempts(in, c.Generation)
+		return spent || slices.Contains(bad, c.Generation)
+	})
 	reach := reach(in)
 	for _, c := range list {
-		if slices.Contains(bad, c.Generation) || in.Crashed.Sub(c.Taken) < reach {
-			continue
+		if in.Crashed.Sub(c.Taken) >= reach {
+			return again(in, c)
 		}
-		n, spent := attempts(in, c.Generation)
-		if !spent {
-			return Decision{Do: Restore, Generation: c.Generation, Wait: rest(n)}
-		}
+	}
+	if c, ok := oldest(in, list); ok {
+		return again(in, c)
 	}
 	if r.GiveUpFresh {
 		return fresh(in)
 	}
 	return Decision{Do: Stop}
+}
+
+// again decides on a try of c, after a rest when it is not the first.
+func again(in Incident, c Candidate) Decision {
+	n, _ := attempts(in, c.Generation)
+	return Decision{Do: Restore, Generation: c.Generation, Wait: rest(n)}
+}
+
+// oldest returns the candidate of the greatest age, unless something as old
+// has died: what is younger than that most likely dies too.
+func oldest(in Incident, list []Candidate) (Candidate, bool) {
+	if len(list) == 0 {
+		return Candidate{}, false
+	}
+	c := slices.MinFunc(list, func(a, b Candidate) int {
+		return cmp.Or(a.Taken.Compare(b.Taken), cmp.Compare(a.Generation, b.Generation))
+	})
+	for _, t := range in.Tries {
+		if t.Generation != 0 && t.Fate == Died && !c.Taken.Before(t.Taken) {
+			return Candidate{}, false
+		}
+	}
+	return c, true
 }
 
 // reach returns the age that a candidate must have by the tries that died or
