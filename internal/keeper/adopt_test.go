@@ -176,7 +176,8 @@ func TestRealAdoptTwice(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if list, err := List(context.Background(), s); err != nil || len(list) != 1 || done != 1 {
+	list, err := List(context.Background(), s)
+	if err != nil || len(list) != 1 || done != 1 {
 		t.Fatalf("%d adopted it: %+v %v", done, list, err)
 	}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -184,7 +185,7 @@ func TestRealAdoptTwice(t *testing.T) {
 		if err == nil && len(kids) > 0 {
 			kid, _ := strconv.Atoi(strings.TrimSpace(string(kids)))
 			_, err := Launch(context.Background(), s, api.Spec{Adopt: kid}, api.Policy{}, nil)
-			if e := api.AsError(err); e == nil || e.Code != api.CodeRefused || !strings.Contains(e.Message, "part of sh") {
+			if e := api.AsError(err); e == nil || e.Code != api.CodeRefused || !strings.Contains(e.Message, "part of "+list[0].Name) {
 				t.Errorf("a part of it: %v", err)
 			}
 			break
@@ -193,7 +194,7 @@ func TestRealAdoptTwice(t *testing.T) {
 			t.Fatal("it has no child")
 		}
 	}
-	if err := Remove(context.Background(), s, "sh"); err != nil {
+	if err := Remove(context.Background(), s, list[0].Name); err != nil {
 		t.Error(err)
 	}
 }
