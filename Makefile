@@ -22,7 +22,7 @@ go:
 build: go ## build bin/wakepoint, one static binary
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/wakepoint ./cmd/wakepoint
 
-demo: build ## the whole story in half a minute, on this machine (as root)
+demo: build ## the whole story in ten seconds, on this machine (as root)
 	bin/wakepoint demo
 
 test: go ## set up what the tests need and run them all (as root: nothing skips)

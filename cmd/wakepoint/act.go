@@ -94,7 +94,7 @@ is, when it survives a power cut.`,
 		fmt.Fprintln(a.out, row.Generation)
 		return nil
 	})
-	cmd.Flags().StringVar(&tag, "tag", "", "a `WORD` that `wakepoint log` shows beside it")
+	cmd.Flags().StringVar(&tag, "tag", "", "a `WORD` that \"wakepoint log\" shows beside it")
 	return cmd
 }
 

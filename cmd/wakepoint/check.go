@@ -11,6 +11,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/keeper"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -61,7 +62,7 @@ func (a *app) checkNew(ctx context.Context, argv []string, after time.Duration) 
 	}
 	tree, err := a.startBriefly(ctx, argv)
 	if err != nil {
-		return err
+		return keeper.ExplainExec(err)
 	}
 	defer tree.Close()
 	defer tree.Kill(context.WithoutCancel(ctx))

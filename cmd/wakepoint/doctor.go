@@ -130,7 +130,10 @@ func storeFinding(dir string) engine.Feature {
 	case access != nil:
 		f.Detail += ", " + access.Error()
 		f.Hint = "choose another place with --store, or run as root"
-	case st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC:
+	case exists && !private(place):
+		f.Detail += ", not private: others own it or may enter it"
+		f.Hint = "choose another place with --store, or see that it is yours and `chmod 700 " + place + "`"
+	case volatile(place):
 		f.Needed = false // it works until the next boot
 		f.Detail += ", in memory (tmpfs): nothing in it survives a boot or a power cut"
 		f.Hint = "choose a place on a disk with --store"
@@ -138,6 +141,18 @@ func storeFinding(dir string) engine.Feature {
 		f.OK = true
 	}
 	return f
+}
+
+// private says whether a directory is this user's alone, as a store must be.
+func private(dir string) bool {
+	var st unix.Stat_t
+	return unix.Stat(dir, &st) == nil && int(st.Uid) == os.Geteuid() && st.Mode&0o077 == 0
+}
+
+// volatile says whether a directory lies in memory.
+func volatile(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
 }
 
 // contentsName is the finding about what is in the store. Where it is not ok

@@ -147,7 +147,7 @@ func asError(err error) *api.Error {
 	case errors.As(err, new(*image.NewerError)):
 		e.Hint = "use the wakepoint that saved it, or a later one"
 	case errors.Is(err, syscall.EROFS):
-		e.Hint = "choose another place with --store"
+		e.Hint = "that file system is read-only: remount it, or name another place with --store"
 	case errors.Is(err, syscall.ENOSPC):
 		e.Hint = "make room on that file system; committed generations are whole"
 	case errors.Is(err, fs.ErrPermission):

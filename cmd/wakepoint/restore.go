@@ -133,7 +133,7 @@ func untilFree(ctx context.Context, restore func() (int, error)) (int, error) {
 			return code, err
 		}
 		if time.Now().After(deadline) {
-			return 0, api.Errorf(api.CodeFailed, "end the process that has it, or give --new-pidns for numbers of its own", "%w", err)
+			return 0, err
 		}
 		select {
 		case <-ctx.Done():
@@ -168,10 +168,17 @@ it back.`,
 		if err := needRights(); err != nil {
 			return err
 		}
+		if name := a.ownerOf(ctx, pid); name != "" {
+			return api.Errorf(api.CodeRefused, "`wakepoint checkpoint "+name+"` takes a generation of it, `wakepoint stop "+name+"` ends it with one",
+				"pid %d belongs to the workload %s", pid, name)
+		}
 		if err := keeper.DumpTo(ctx, to, pid, leave); err != nil {
 			return about(fmt.Sprintf("pid %d", pid), err)
 		}
 		a.say("pid %d is in %s", pid, to)
+		if volatile(to) {
+			a.say("%s lies in memory (tmpfs): a boot or a power cut takes it away", to)
+		}
 		return nil
 	})
 	cmd.Flags().BoolVar(&leave, "leave-running", false, "let the tree go on")

@@ -210,7 +210,13 @@ func umask() (int, error) {
 // findCommand looks for a command as execvp(3) does, so that a wrong name is
 // an error before anything is made.
 func (a *app) findCommand(name string) error {
-	missing := func() error { return api.Errorf(codeNotFound, "", "%s: command not found", name) }
+	missing := func() error {
+		hint := "it is in no directory of PATH; give its path"
+		if strings.Contains(name, "/") {
+			hint = "there is no such file; a relative path begins at the current directory"
+		}
+		return api.Errorf(codeNotFound, hint, "%s: command not found", name)
+	}
 	if name == "" {
 		return missing()
 	}
@@ -229,7 +235,7 @@ func (a *app) findCommand(name string) error {
 		denied = denied || asError(err).Code == codeNotRunnable
 	}
 	if denied {
-		return api.Errorf(codeNotRunnable, "", "%s: permission denied", name)
+		return api.Errorf(codeNotRunnable, "a file of that name in PATH is not executable: give the path of the one that is meant", "%s: permission denied", name)
 	}
 	return missing()
 }
@@ -241,9 +247,9 @@ func executable(path string, missing func() error) error {
 	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 		return missing()
 	case err != nil:
-		return api.Errorf(codeNotRunnable, "", "%w", err)
+		return api.Errorf(codeNotRunnable, "look at the rights of the directories above it", "%w", err)
 	case info.IsDir():
-		return api.Errorf(codeNotRunnable, "", "%s: is a directory", path)
+		return api.Errorf(codeNotRunnable, "name a program in it", "%s: is a directory", path)
 	}
 	if err := unix.Access(path, unix.X_OK); err != nil {
 		return api.Errorf(codeNotRunnable, "make it executable, or name its interpreter", "%s: %w", path, err)

@@ -54,7 +54,6 @@ func (a *app) manCommand() *cobra.Command {
 			return err
 		}
 		root := cmd.Root()
-		root.InitDefaultCompletionCmd()
 		root.DisableAutoGenTag = true
 		return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "wakepoint " + versionText(), Manual: "Wakepoint"}, args[0])
 	})

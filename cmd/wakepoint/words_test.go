@@ -57,7 +57,7 @@ func TestAsError(t *testing.T) {
 		{errors.New("x"), 1, ""},
 		{fmt.Errorf("checkpoint: %w", refused), 6, "without it"},
 		{about("a", api.Errorf(api.CodeLocked, "wait", "locked")), 11, "wait"},
-		{fmt.Errorf("open: %w", syscall.EROFS), 1, "choose another place with --store"},
+		{fmt.Errorf("open: %w", syscall.EROFS), 1, "that file system is read-only: remount it, or name another place with --store"},
 		{fmt.Errorf("restore: %w", &image.NewerError{Err: errors.New("unknown field")}), 1, "use the wakepoint that saved it, or a later one"},
 		{fmt.Errorf("open: %w", syscall.EACCES), 1, "try it as root, or choose another place with --store"},
 	} {
@@ -205,7 +205,8 @@ func TestUntouchable(t *testing.T) {
 		"a thread of pid 4":   {pid: 5, tgid: 4, state: 'S'},
 		"init":                {pid: 1, tgid: 1, state: 'S'},
 		"this very command":   {pid: 9, tgid: 9, state: 'R'},
-		"keeper of wakepoint": {pid: 5, tgid: 5, state: 'S', args: []string{"/usr/bin/wakepoint", guardName}},
+		"part of wakepoint":   {pid: 5, tgid: 5, state: 'S', args: []string{initName}},
+		"of wakepoint itself": {pid: 5, tgid: 5, state: 'S', args: []string{"/usr/bin/wakepoint", guardName}},
 	} {
 		why, _ := p.untouchable(9)
 		if !strings.Contains(why, want) || (want == "") != (why == "") {

@@ -15,8 +15,8 @@ import (
 	"github.com/wakepoint/wakepoint/internal/sockdiag"
 )
 
-// treeBlob is the name of the blob that holds the image.
-const treeBlob = "tree"
+// TreeBlob is the name of the blob that holds the image.
+const TreeBlob = "tree"
 
 // dumper describes a frozen tree.
 type dumper struct {
@@ -191,7 +191,7 @@ func (f *Frozen) Dump(ctx context.Context, s Sink, inherit bool) error {
 	if err := f.whole(); err != nil {
 		return err
 	}
-	return s.Blob(treeBlob, b)
+	return s.Blob(TreeBlob, b)
 }
 
 // chunk is how much memory is read at once, in bytes.

@@ -26,7 +26,7 @@ func (d *dumper) terminal(c *descriptor, desc *image.Description) error {
 		return nil
 	}
 	if d.f.tree.terminal == nil {
-		return c.refuse("the terminal "+c.link+" at", "start it with `wakepoint run -t`, or with its streams redirected")
+		return c.refuse("the terminal "+c.link+" at", "start it with `wakepoint run -t -- CMD`, or with its streams redirected")
 	}
 	n, err := unix.IoctlGetInt(int(d.f.tree.terminal.Fd()), unix.TIOCGPTN)
 	if err != nil {

@@ -89,6 +89,9 @@ func (m *maker) bind(fd int, s *image.Socket) error {
 		if err == unix.EADDRINUSE && sockopt.TCP(s) {
 			err = m.bindOver(fd, s)
 		}
+		if err == unix.EADDRINUSE && (s.Family == unix.AF_INET || s.Family == unix.AF_INET6) {
+			return &TakenError{Address: sockopt.Text(s), Port: int(binary.BigEndian.Uint16(s.Local[2:]))}
+		}
 		if err != nil {
 			return fmt.Errorf("bind %s: %w", sockopt.Text(s), err)
 		}
@@ -115,6 +118,16 @@ func (m *maker) bind(fd int, s *image.Socket) error {
 	}
 	return errors.Join(os.Lchown(path, int(s.UID), int(s.GID)), unix.Chmod(path, s.Mode&0o7777))
 }
+
+// TakenError says that another socket of this host has an address that the
+// program listens on. It matches EADDRINUSE.
+type TakenError struct {
+	Address string // "127.0.0.1 port 80"
+	Port    int
+}
+
+func (e *TakenError) Error() string { return "bind " + e.Address + ": " + unix.EADDRINUSE.Error() }
+func (e *TakenError) Unwrap() error { return unix.EADDRINUSE }
 
 // tcpRepairOff ends the repair mode without a probe (TCP_REPAIR_OFF_NO_WP).
 const tcpRepairOff = -1

@@ -81,7 +81,7 @@ type Restored struct {
 // Restore builds the tree of a generation. On an error nothing is left behind.
 // If this process dies before Run, the whole tree dies with it.
 func Restore(ctx context.Context, s Source, o RestoreOptions) (*Restored, error) {
-	b, err := s.Blob(treeBlob)
+	b, err := s.Blob(TreeBlob)
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}

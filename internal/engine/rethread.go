@@ -107,7 +107,7 @@ func (r *restorer) planProcess(p *image.Process) *tape.Tape {
 	if p.Root != "/" {
 		tp.Add("chroot", nr.Chroot, tp.String(r.path(p.Root)))
 	}
-	tp.Add("chdir", nr.Chdir, tp.String(r.path(p.Cwd)))
+	tp.Add("chdir "+p.Cwd, nr.Chdir, tp.String(r.path(p.Cwd)))
 	if p.Subreaper {
 		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_CHILD_SUBREAPER), tape.N(1))
 	}

@@ -46,15 +46,16 @@ func (d *dumper) socket(c *descriptor, desc *image.Description) error {
 			return d.netlinkSocket(c, fd, s)
 		}
 	}
+	const hint = "run the part of the program that uses it outside the workload, or close it before"
 	switch s.Family {
 	case unix.AF_PACKET:
-		return c.refuse("a packet socket at", "")
+		return c.refuse("a packet socket at", hint)
 	case unix.AF_VSOCK:
-		return c.refuse("a vsock socket at", "")
+		return c.refuse("a vsock socket at", hint)
 	case unix.AF_NETLINK:
-		return c.refuse(fmt.Sprintf("a netlink socket of protocol %d at", s.Protocol), "")
+		return c.refuse(fmt.Sprintf("a netlink socket of protocol %d at", s.Protocol), hint)
 	}
-	return c.refuse(fmt.Sprintf("a socket of family %d at", s.Family), "")
+	return c.refuse(fmt.Sprintf("a socket of family %d at", s.Family), hint)
 }
 
 // netlinkSocket describes a netlink socket: its number and the groups that it

@@ -62,12 +62,12 @@ func TestOtherProcessor(t *testing.T) {
 	goesOn(t, out)
 	s := checkpoint(t, program, nil)
 	killTree(t, program)
-	tree, err := image.Decode(s.blobs[treeBlob])
+	tree, err := image.Decode(s.blobs[TreeBlob])
 	if err != nil {
 		t.Fatal(err)
 	}
 	tree.Processes[0].Threads[0].Float[abi.AMD64.FloatKept+5] |= 1 // part 40
-	if s.blobs[treeBlob], err = image.Encode(tree); err != nil {
+	if s.blobs[TreeBlob], err = image.Encode(tree); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Restore(context.Background(), s.source(), RestoreOptions{Record: rec})

@@ -47,7 +47,7 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 		return Outcome{}, err
 	}
 	if st.Volatile() {
-		notes = append(notes, "the store "+s.StoreDir+" lies on tmpfs: a power cut loses it")
+		notes = append(notes, "the store "+s.StoreDir+" lies in memory (tmpfs): a boot or a power cut takes it away")
 	}
 	w, err := createWorkload(st, &spec)
 	if err != nil {
@@ -137,14 +137,28 @@ func (s Site) successor(ctx context.Context, name string, died error) (Outcome, 
 // caller knows what a shell would have said.
 func withCause(err error, code int) error {
 	e := api.AsError(err)
-	switch code {
-	case 127:
-		return api.Errorf(e.Code, e.Hint, "%s: %w", trimCause(e.Message, fs.ErrNotExist), fs.ErrNotExist)
-	case 126:
-		return api.Errorf(e.Code, e.Hint, "%s: %w", trimCause(e.Message, fs.ErrPermission), fs.ErrPermission)
+	switch {
+	case code == 127:
+		return api.Errorf(api.Code(code), hintExec, "%s: %w", trimCause(e.Message, fs.ErrNotExist), fs.ErrNotExist)
+	case code == 126 && strings.HasSuffix(e.Message, "exec format error"):
+		return api.Errorf(api.Code(code), "it is no program of this machine; a script names its interpreter in a first line as #!/bin/sh", "%s", e.Message)
+	case code == 126:
+		return api.Errorf(api.Code(code), "look at its rights, and whether its file system is mounted with noexec", "%s: %w", trimCause(e.Message, fs.ErrPermission), fs.ErrPermission)
 	}
 	return err
 }
+
+// ExplainExec gives an error of executing a command the exit code and the hint
+// that it has when Launch meets it; any other stays as it is.
+func ExplainExec(err error) error {
+	if code, ok := asExec(err); ok {
+		return withCause(err, code)
+	}
+	return err
+}
+
+// hintExec is for a command that was there when it was looked for.
+const hintExec = "if the file is there, the interpreter in its first line or its dynamic loader is not"
 
 // trimCause drops the system's words for a cause that is said again.
 func trimCause(message string, cause error) string {

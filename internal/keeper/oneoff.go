@@ -9,10 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -72,7 +75,12 @@ func explainDump(dir string, err error) *api.Error {
 	if full, aerr := filepath.Abs(dir); aerr == nil {
 		dir = full
 	}
-	if errors.Is(err, store.ErrDamaged) {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return api.Errorf(api.CodeFailed, "the file system of "+dir+" is read-only: remount it, or copy the dump to another with cp -a", "%w", err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return api.Errorf(api.CodeFailed, "make room on the file system of "+dir+" and try again", "%w", err)
+	case errors.Is(err, store.ErrDamaged):
 		return api.Errorf(api.CodeIntegrity, "`wakepoint verify "+dir+"` shows all damage", "%w", err)
 	}
 	return explainStore(dir, err)
@@ -84,15 +92,30 @@ func emptyDir(dir string) (made bool, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.Mkdir(dir, 0o700); err != nil {
-			return false, api.Errorf(api.CodeFailed, "", "%w", err)
+			return false, api.Errorf(api.CodeFailed, hintDir(dir, err), "%w", err)
 		}
 		return true, nil
 	case err != nil:
-		return false, api.Errorf(api.CodeFailed, "", "%w", err)
+		return false, api.Errorf(api.CodeFailed, hintDir(dir, err), "%w", err)
 	case len(list) > 0:
 		return false, api.Errorf(api.CodeUsage, "name one that is empty or does not exist", "%s is not empty", dir)
 	}
 	return false, os.Chmod(dir, 0o700)
+}
+
+// hintDir says what to do when a directory for a dump cannot be made.
+func hintDir(dir string, err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "make the directory above it first: `mkdir -p " + filepath.Dir(dir) + "`"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "a file of that name is in the way: name a directory that is empty or does not exist"
+	case errors.Is(err, syscall.EROFS):
+		return "that file system is read-only: name a directory on another"
+	case errors.Is(err, fs.ErrPermission):
+		return "name a directory in which you may write"
+	}
+	return "name a directory that is empty or does not exist"
 }
 
 // clearDir undoes a dump that failed.
@@ -169,7 +192,7 @@ func restoreDump(ctx context.Context, m machine, v vault, o engine.RestoreOption
 	case len(l.infos) == 0 && len(l.damaged) > 0:
 		return nil, &store.DamageError{Pack: "manifests/" + l.damaged[0].String(), What: "manifest"}
 	case len(l.infos) == 0:
-		return nil, api.Errorf(api.CodeNotFound, "", "the dump holds no generation")
+		return nil, api.Errorf(api.CodeNotFound, "a dump that was cut short holds none: dump the process again, into an empty directory", "the dump holds no generation")
 	}
 	r, err := v.OpenGeneration(l.infos[0].Generation)
 	if err != nil {
@@ -180,8 +203,48 @@ func restoreDump(ctx context.Context, m machine, v vault, o engine.RestoreOption
 		return nil, fmt.Errorf("put the files back: %w", err)
 	}
 	rs, err := m.Restore(ctx, r, o)
+	if errors.Is(err, syscall.EEXIST) && o.HostPIDs {
+		return nil, takenNumbers(r, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return rs.Run()
 }
+
+// takenNumbers names the process numbers of a dump that others have.
+func takenNumbers(r engine.Source, cause error) error {
+	const hint = "end what has them, or give --new-pidns for numbers of its own"
+	text, err := r.Blob(engine.TreeBlob)
+	if err != nil {
+		return api.Errorf(api.CodeFailed, hint, "%w", cause)
+	}
+	t, err := image.Decode(text)
+	if err != nil {
+		return api.Errorf(api.CodeFailed, hint, "%w", cause)
+	}
+	var taken []string
+	for _, p := range t.Processes {
+		numbers := []int{p.PID}
+		for _, th := range p.Threads {
+			if th.TID != p.PID {
+				numbers = append(numbers, th.TID)
+			}
+		}
+		for _, n := range numbers {
+			if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", n)); err == nil {
+				taken = append(taken, fmt.Sprintf("%d (%s)", n, strings.TrimSpace(string(name))))
+			}
+		}
+	}
+	if len(taken) == 0 { // whoever had them has ended meanwhile
+		return api.Errorf(api.CodeFailed, hint, "%w", cause)
+	}
+	return api.Errorf(api.CodeFailed, hint, "process numbers that it needs are taken: %s%w", strings.Join(taken, ", "), quiet{cause})
+}
+
+// quiet keeps an error's kind for callers when its words would add nothing.
+type quiet struct{ cause error }
+
+func (quiet) Error() string   { return "" }
+func (q quiet) Unwrap() error { return q.cause }

@@ -282,10 +282,10 @@ func (k *keeper) signal(sig int) error {
 // attach makes the connection the terminal's.
 func (s *server) attach(c *net.UnixConn) {
 	s.k.mu.Lock()
-	hub := s.k.seen
+	hub, name := s.k.seen, s.k.view.Name
 	s.k.mu.Unlock()
 	if hub == nil {
-		err := api.Errorf(api.CodeFailed, "start it with `wakepoint run -t`; `wakepoint logs` shows what it printed", "it has no terminal")
+		err := api.Errorf(api.CodeFailed, "start it with `wakepoint run -t -- CMD`; `wakepoint logs "+name+"` shows what it printed", "it has no terminal")
 		_ = api.WriteLine(c, api.Reply{Done: true, Error: err})
 		return
 	}

@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/disk"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -89,7 +90,11 @@ func (s Site) open() (*store.Store, error) {
 func explainStore(dir string, err error) *api.Error {
 	switch {
 	case errors.Is(err, store.ErrForeign):
-		return api.Errorf(api.CodeFailed, "name another directory with --store", "%w", err)
+		return api.Errorf(api.CodeFailed, "nothing was changed in it; name a directory that is empty or does not exist", "%w", err)
+	case errors.Is(err, disk.ErrNotPrivate):
+		return api.Errorf(api.CodeFailed, hintPrivate(dir), "%w", err)
+	case errors.Is(err, store.ErrLocked):
+		return api.Errorf(api.CodeLocked, "another wakepoint is at work on it: try again when that has ended", "%w", err)
 	case errors.Is(err, store.ErrVersion):
 		return api.Errorf(api.CodeFailed, "another version of wakepoint made it: use that one", "%w", err)
 	case errors.Is(err, store.ErrDamaged):
@@ -98,6 +103,18 @@ func explainStore(dir string, err error) *api.Error {
 		return api.Errorf(api.CodeFailed, "it belongs to another user: run as that user, or name another directory with --store", "%w", err)
 	}
 	return explain(dir, err)
+}
+
+// hintPrivate says what to do with a directory that others may enter.
+func hintPrivate(dir string) string {
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil || !info.IsDir():
+		return "name a directory that is empty or does not exist"
+	case info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()):
+		return "it belongs to another user: run as that user, or name another directory"
+	}
+	return "others may have changed what is in it; if they have not, `chmod 700 " + dir + "`, else name another directory"
 }
 
 // workload opens one workload of the store.

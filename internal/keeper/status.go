@@ -132,6 +132,8 @@ func explain(name string, err error) *api.Error {
 	var refused *engine.RefusedError
 	var exec *engine.ExecError
 	var own *api.Error
+	var taken *engine.TakenError
+	var changed *engine.ChangedError
 	switch {
 	case err == nil:
 		return nil
@@ -143,7 +145,7 @@ func explain(name string, err error) *api.Error {
 			hint = refused.Obstacles[0].Hint
 		}
 		if n := len(refused.Obstacles); n > 1 {
-			hint += fmt.Sprintf(" (and %d more: `wakepoint check` shows all)", n-1)
+			hint += fmt.Sprintf(" (and %d more: `wakepoint check PID` shows all)", n-1)
 		}
 		return api.Errorf(api.CodeRefused, hint, "%w", err)
 	case errors.As(err, &exec):
@@ -160,10 +162,14 @@ func explain(name string, err error) *api.Error {
 		return api.Errorf(api.CodeFailed, "make room on the store's disk; checkpoints go on by themselves, and nothing that was committed is lost", "%w", err)
 	case errors.Is(err, syscall.EROFS):
 		return api.Errorf(api.CodeFailed, "the store's file system is read-only: remount it or use another with --store", "%w", err)
+	case errors.As(err, &taken):
+		return api.Errorf(api.CodeFailed, hintTaken(taken.Port), "%w", err)
+	case errors.As(err, &changed):
+		return api.Errorf(api.CodeFailed, "put that file back as it was, with its times (cp -p); or run the program anew, on the new one", "%w", err)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return api.Errorf(api.CodeFailed, "another program holds an address that it listens on: `ss -lptn` shows which", "%w", err)
+		return api.Errorf(api.CodeFailed, "another program holds an address that it listens on: `ss -lpn` shows which", "%w", err)
 	case errors.Is(err, fs.ErrNotExist):
-		return api.Errorf(api.CodeFailed, "something that it needs is missing on this host", "%w", err)
+		return api.Errorf(api.CodeFailed, "put back what is missing on this host; its generations stay as they are", "%w", err)
 	}
 	return api.Errorf(api.CodeFailed, "", "%w", err)
 }

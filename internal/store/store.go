@@ -127,6 +127,10 @@ func claim(d disk.FS, dir, mark, inside string, contents func() ([]byte, error))
 		return err
 	}
 	if err := d.Private(dir); err != nil {
+		// That it is somebody's own directory says more than who may enter it.
+		if _, ferr := holds(d, dir, mark, inside); errors.Is(ferr, ErrForeign) {
+			return ferr
+		}
 		return err
 	}
 	_, err := d.Lstat(filepath.Join(dir, mark))
@@ -139,25 +143,36 @@ func claim(d disk.FS, dir, mark, inside string, contents func() ([]byte, error))
 		return err
 	}
 	defer l.Close()
-	entries, err := d.ReadDir(dir)
-	if err != nil {
+	if ours, err := holds(d, dir, mark, inside); ours || err != nil {
 		return err
-	}
-	for _, e := range entries {
-		if e.Name() == mark || e.Name() == inside {
-			return nil
-		}
-	}
-	for _, e := range entries {
-		if !disk.IsTemp(e.Name()) {
-			return fmt.Errorf("holds %s: %w", e.Name(), ErrForeign)
-		}
 	}
 	text, err := contents()
 	if err != nil {
 		return err
 	}
 	return writeRecord(d, filepath.Join(dir, mark), text)
+}
+
+// holds reports whether a directory holds one of two names of ours. It is
+// ErrForeign when it holds none of them, but something else.
+func holds(d disk.FS, dir, mark, inside string) (bool, error) {
+	entries, err := d.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	other := ""
+	for _, e := range entries {
+		switch {
+		case e.Name() == mark || e.Name() == inside:
+			return true, nil
+		case !disk.IsTemp(e.Name()):
+			other = e.Name()
+		}
+	}
+	if other != "" {
+		return false, fmt.Errorf("holds %s: %w", other, ErrForeign)
+	}
+	return false, nil
 }
 
 // Dir returns where the store lies.
