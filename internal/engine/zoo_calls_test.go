@@ -21,7 +21,11 @@ func TestZooCalls(t *testing.T) {
 }
 
 // TestZooPatience: time-outs of two seconds end, though a checkpoint is taken
-// every fifth of a second, for longer than any of them may take.
+// every fifth of a second, for longer than any of them may take; and where none
+// is taken for as long after a restore.
 func TestZooPatience(t *testing.T) {
-	zoo(t, "calls", []animal{{name: "patience", checkpoints: 35, gap: 200 * time.Millisecond}})
+	zoo(t, "calls", []animal{
+		{name: "patience", checkpoints: 35, gap: 200 * time.Millisecond},
+		{name: "patience", first: 7 * time.Second, gap: 900 * time.Millisecond},
+	})
 }

@@ -26,6 +26,7 @@ type animal struct {
 	name        string        // its argument
 	checkpoints int           // of a cycle; 0: 2
 	gap         time.Duration // between checkpoints; 0: a round
+	first       time.Duration // before the first of a cycle
 	args        []string
 	before      func(t *testing.T) // skips where the machine cannot
 	refused     string             // what the refusal says; empty: it must be saved
@@ -139,6 +140,7 @@ func (z *cage) live() {
 	z.start()
 	z.rounds(2)
 	for range zooCycles() {
+		time.Sleep(z.animal.first)
 		z.store = nil
 		for range max(z.animal.checkpoints, 2) {
 			z.checkpoint()
