@@ -124,6 +124,9 @@ type Calls struct {
 	Mount            int
 	IoprioSet        int
 	SetMempolicy     int
+	GetMempolicy     int
+	Membarrier       int
+	Keyctl           int
 	Mbind            int
 	IoGetevents      int
 	ArchPrctl        int
@@ -265,6 +268,9 @@ var callsAMD64 = Calls{
 	Mount:            165,
 	IoprioSet:        251,
 	SetMempolicy:     238,
+	GetMempolicy:     239,
+	Membarrier:       324,
+	Keyctl:           250,
 	Mbind:            237,
 	IoGetevents:      208,
 	ArchPrctl:        158,
@@ -403,6 +409,9 @@ var callsARM64 = Calls{
 	Mount:            40,
 	IoprioSet:        30,
 	SetMempolicy:     237,
+	GetMempolicy:     236,
+	Membarrier:       283,
+	Keyctl:           219,
 	Mbind:            235,
 	IoGetevents:      4,
 	ArchPrctl:        NoCall,

@@ -6,21 +6,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/tape"
+	"github.com/wakepoint/wakepoint/internal/tracee"
 )
 
 // answers are what only the process itself can tell.
 type answers struct {
-	actions   []image.Action
-	itimers   [3]image.Interval
-	timers    []image.Timer
-	brk       uint64
-	dumpable  int
-	subreaper bool
-	noTHP     bool
-	threads   []threadAnswers
+	actions  []image.Action
+	itimers  [3]image.Interval
+	timers   []image.Timer
+	brk      uint64
+	dumpable int
+	barriers int
+	settings [][4]int64
+	threads  []threadAnswers
 }
 
 type threadAnswers struct {
@@ -29,6 +31,9 @@ type threadAnswers struct {
 	parent     int // PR_GET_PDEATHSIG
 	secureBits int64
 	keepCaps   bool
+	settings   [][4]int64
+	memPolicy  []byte
+	keyring    bool // of the thread or the process
 }
 
 // Options of prctl(2) that golang.org/x/sys lacks the data shape for.
@@ -37,11 +42,7 @@ const sigactionSize = 32
 // question collects calls and what to do with their results.
 type question struct {
 	tape.Tape
-	then []func(p played)
-}
-
-type played interface {
-	Data(tape.Data) []byte
+	then []func(p *tracee.Played)
 }
 
 // ask plays one tape in the leader for what concerns the process, and one in
@@ -59,23 +60,21 @@ func (d *dumper) ask(p *process) (*answers, error) {
 	q.posixTimers(nr.TimerGettime, nr.TimerGetoverrun, timers, a)
 	brk := q.Add("brk", nr.Brk, tape.N(0))
 	dumpable := q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_DUMPABLE))
-	reaper := q.Space(8)
-	q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_CHILD_SUBREAPER), tape.At(reaper, 0))
-	thp := q.Try("prctl", nr.Prctl, tape.N(unix.PR_GET_THP_DISABLE))
-	q.thread(nr.Prctl, nr.Sigaltstack, &a.threads[0])
+	barriers := q.Try("membarrier", nr.Membarrier, tape.N(getRegistrations), tape.N(0))
+	q.settings(nr.Prctl, processSettings, &a.settings)
+	q.thread(nr, &a.threads[0])
 	r, err := p.leader().Play(&p.space.space, &q.Tape)
 	if err != nil {
 		return nil, err
 	}
 	a.brk, a.dumpable = uint64(r.Results[brk]), int(r.Results[dumpable])
-	a.subreaper, a.noTHP = r.Data(reaper)[0] != 0, r.Results[thp] == 1
+	a.barriers = max(int(r.Results[barriers]), 0)
 	for _, f := range q.then {
 		f(r)
 	}
-	q.results(r.Results, a, 0)
 	for i := 1; i < len(p.threads); i++ {
 		q := new(question)
-		q.thread(nr.Prctl, nr.Sigaltstack, &a.threads[i])
+		q.thread(nr, &a.threads[i])
 		r, err := p.threads[i].Play(&p.space.space, &q.Tape)
 		if err != nil {
 			return nil, err
@@ -83,7 +82,6 @@ func (d *dumper) ask(p *process) (*answers, error) {
 		for _, f := range q.then {
 			f(r)
 		}
-		q.results(r.Results, a, i)
 	}
 	return a, nil
 }
@@ -95,7 +93,7 @@ func (q *question) actions(nr int, set uint64, a *answers) {
 		set &= set - 1
 		out := q.Space(sigactionSize)
 		q.Add("rt_sigaction", nr, tape.N(sig), tape.N(0), tape.At(out, 0), tape.N(8))
-		q.then = append(q.then, func(p played) {
+		q.then = append(q.then, func(p *tracee.Played) {
 			a.actions = append(a.actions, image.Action{Signal: sig, Raw: append([]byte(nil), p.Data(out)...)})
 		})
 	}
@@ -105,7 +103,7 @@ func (q *question) intervals(nr int, a *answers) {
 	for which := range a.itimers {
 		out := q.Space(32)
 		q.Add("getitimer", nr, tape.N(which), tape.At(out, 0))
-		q.then = append(q.then, func(p played) { // struct itimerval: interval, then value
+		q.then = append(q.then, func(p *tracee.Played) { // struct itimerval: interval, then value
 			b := p.Data(out)
 			a.itimers[which] = image.Interval{Every: pair(b), Value: pair(b[16:])}
 		})
@@ -120,7 +118,7 @@ func (q *question) posixTimers(gettime, overrun int, timers []procfs.Timer, a *a
 	for _, t := range timers {
 		out := q.Space(32)
 		q.Add("timer_gettime", gettime, tape.N(t.ID), tape.At(out, 0))
-		q.then = append(q.then, func(p played) { // struct itimerspec: interval, then value
+		q.then = append(q.then, func(p *tracee.Played) { // struct itimerspec: interval, then value
 			b := p.Data(out)
 			a.timers = append(a.timers, image.Timer{ID: t.ID, Clock: t.ClockID, Notify: t.Notify, Signal: t.Signal,
 				Value: t.Value, Target: t.Target, Setting: image.Interval{Every: pair(b), Value: pair(b[16:])}})
@@ -129,23 +127,46 @@ func (q *question) posixTimers(gettime, overrun int, timers []procfs.Timer, a *a
 }
 
 // thread asks for what only a thread knows of itself.
-func (q *question) thread(prctl, sigaltstack int, a *threadAnswers) {
-	tid, stack, death := q.Space(8), q.Space(24), q.Space(8)
-	q.Add("prctl", prctl, tape.N(unix.PR_GET_TID_ADDRESS), tape.At(tid, 0))
-	q.Add("sigaltstack", sigaltstack, tape.N(0), tape.At(stack, 0))
-	q.Add("prctl", prctl, tape.N(unix.PR_GET_PDEATHSIG), tape.At(death, 0))
-	q.Add("prctl", prctl, tape.N(unix.PR_GET_SECUREBITS))
-	q.Add("prctl", prctl, tape.N(unix.PR_GET_KEEPCAPS))
-	q.then = append(q.then, func(p played) {
+func (q *question) thread(nr *abi.Calls, a *threadAnswers) {
+	tid, stack, death, policy := q.Space(8), q.Space(24), q.Space(8), q.Space(8+nodesMax/8)
+	q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_TID_ADDRESS), tape.At(tid, 0))
+	q.Add("sigaltstack", nr.Sigaltstack, tape.N(0), tape.At(stack, 0))
+	q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_PDEATHSIG), tape.At(death, 0))
+	bits := q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_SECUREBITS))
+	keep := q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_KEEPCAPS))
+	numa := q.Try("get_mempolicy", nr.GetMempolicy, tape.At(policy, 0), tape.At(policy, 8), tape.N(nodesMax), tape.N(0), tape.N(0))
+	q.settings(nr.Prctl, threadSettings, &a.settings)
+	own := q.Try("keyctl", nr.Keyctl, tape.N(unix.KEYCTL_GET_KEYRING_ID), tape.N(unix.KEY_SPEC_THREAD_KEYRING), tape.N(0))
+	shared := q.Try("keyctl", nr.Keyctl, tape.N(unix.KEYCTL_GET_KEYRING_ID), tape.N(unix.KEY_SPEC_PROCESS_KEYRING), tape.N(0))
+	q.then = append(q.then, func(p *tracee.Played) {
 		a.clearTID = binary.LittleEndian.Uint64(p.Data(tid))
 		b := p.Data(stack)
 		a.altStack = image.AltStack{SP: binary.LittleEndian.Uint64(b), Flags: binary.LittleEndian.Uint32(b[8:]), Size: binary.LittleEndian.Uint64(b[16:])}
 		a.parent = int(int32(binary.LittleEndian.Uint32(p.Data(death))))
+		a.secureBits, a.keepCaps = p.Results[bits], p.Results[keep] != 0
+		a.keyring = p.Results[own] > 0 || p.Results[shared] > 0
+		if b := p.Data(policy); p.Results[numa] == 0 && binary.LittleEndian.Uint32(b) != 0 { // MPOL_DEFAULT
+			a.memPolicy = append([]byte(nil), b...)
+		}
 	})
 }
 
-// results takes the two plain results that thread asked for last.
-func (q *question) results(r []int64, a *answers, i int) {
-	a.threads[i].secureBits = r[len(r)-2]
-	a.threads[i].keepCaps = r[len(r)-1] != 0
+// settings asks for what prctl(2) sets again.
+func (q *question) settings(prctl int, list []setting, to *[][4]int64) {
+	for _, s := range list {
+		out, args := q.Space(8), [2]tape.Word{tape.N(s.get[0]), tape.N(s.get[1])}
+		if s.out {
+			args[1] = tape.At(out, 0)
+		}
+		at := q.Try("prctl", prctl, args[0], args[1])
+		q.then = append(q.then, func(p *tracee.Played) {
+			v := p.Results[at]
+			if s.out && v == 0 {
+				v = int64(int32(binary.LittleEndian.Uint32(p.Data(out))))
+			}
+			if v >= 0 && v != s.plain && (!s.low || v&1 != 0) {
+				*to = append(*to, s.again(v))
+			}
+		})
+	}
 }

@@ -13,8 +13,71 @@ import (
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
 
-// credentials is done per thread; here is what concerns the whole process.
+// A setting is something that prctl(2) tells and sets again, unless it is as in
+// a new process.
+type setting struct {
+	get, set [2]int64 // option and argument; -1: the value itself
+	plain    int64
+	out      bool // the value is written to where the argument points
+	low      bool // the lowest bit says that it can be set, and is not repeated
+}
+
+// Options that golang.org/x/sys lacks.
+const (
+	prSetMDWE, prGetMDWE               = 65, 66
+	prSetMemoryMerge, prGetMemoryMerge = 67, 68
+	getRegistrations                   = 1 << 9 // of membarrier(2), since Linux 6.3
+	nodesMax                           = 1024   // of a memory policy
+)
+
+var processSettings = []setting{
+	{get: [2]int64{unix.PR_GET_CHILD_SUBREAPER}, set: [2]int64{unix.PR_SET_CHILD_SUBREAPER, -1}, out: true},
+	{get: [2]int64{unix.PR_GET_THP_DISABLE}, set: [2]int64{unix.PR_SET_THP_DISABLE, 1}, low: true},
+	{get: [2]int64{prGetMemoryMerge}, set: [2]int64{prSetMemoryMerge, -1}},
+	{get: [2]int64{prGetMDWE}, set: [2]int64{prSetMDWE, -1}},
+}
+
+var threadSettings = []setting{
+	{get: [2]int64{unix.PR_GET_TSC}, set: [2]int64{unix.PR_SET_TSC, -1}, plain: unix.PR_TSC_ENABLE, out: true},
+	{get: [2]int64{unix.PR_MCE_KILL_GET}, set: [2]int64{unix.PR_MCE_KILL, unix.PR_MCE_KILL_SET}, plain: unix.PR_MCE_KILL_DEFAULT},
+	{get: [2]int64{unix.PR_GET_SPECULATION_CTRL, 0}, set: [2]int64{unix.PR_SET_SPECULATION_CTRL, 0}, plain: 3, low: true},
+	{get: [2]int64{unix.PR_GET_SPECULATION_CTRL, 1}, set: [2]int64{unix.PR_SET_SPECULATION_CTRL, 1}, plain: 3, low: true},
+	{get: [2]int64{unix.PR_GET_SPECULATION_CTRL, 2}, set: [2]int64{unix.PR_SET_SPECULATION_CTRL, 2}, plain: 5, low: true},
+}
+
+// again is the call that sets v.
+func (s *setting) again(v int64) [4]int64 {
+	if s.low {
+		v &^= 1
+	}
+	if s.set[1] < 0 {
+		return [4]int64{s.set[0], v}
+	}
+	return [4]int64{s.set[0], s.set[1], v}
+}
+
+// planSettings repeats settings. What guards against a flaw of the processor
+// may fail: another processor may not have it.
+func planSettings(tp *tape.Tape, prctl int, list [][4]int64) {
+	for _, s := range list {
+		add := tp.Add
+		if s[0] == unix.PR_SET_SPECULATION_CTRL {
+			add = tp.Try
+		}
+		add("prctl", prctl, tape.N(s[0]), tape.N(s[1]), tape.N(s[2]), tape.N(s[3]), tape.N(0))
+	}
+}
+
+// credentials is done per thread; here is what concerns the whole process, and
+// refuses what cannot be put back.
 func (d *dumper) credentials(p *process) error {
+	const flusher = 0x80000 | 0x100000 // PF_MEMALLOC_NOIO, PF_LOCAL_THROTTLE
+	if p.stat.Flags&flusher == flusher {
+		_ = d.f.note(refuse(p.pid, fmt.Sprintf("pid %d serves a block device or file system (PR_SET_IO_FLUSHER)", p.pid), "what the kernel waits for cannot be stopped"))
+	}
+	if m := p.status.Memory.UntagMask; m != 0 && m != ^uint64(0) {
+		_ = d.f.note(refuse(p.pid, fmt.Sprintf("pid %d uses tagged addresses", p.pid), "start it without them"))
+	}
 	if label, err := d.proc.ProcessFile(p.pid, "attr/current"); err == nil {
 		l := strings.TrimRight(string(label), "\x00\n")
 		if l != "" && l != "unconfined" && !strings.Contains(l, "unconfined_t") && l != "kernel" {
@@ -26,7 +89,7 @@ func (d *dumper) credentials(p *process) error {
 
 // attributes describes the rest of a process.
 func (d *dumper) attributes(p *process, a *answers, q *image.Process) error {
-	q.Umask, q.Dumpable, q.Subreaper, q.THPDisable = int(p.status.Umask), a.dumpable, a.subreaper, a.noTHP
+	q.Umask, q.Dumpable, q.Settings, q.Barriers = int(p.status.Umask), a.dumpable, a.settings, a.barriers
 	limits, err := d.proc.Limits(p.pid)
 	if err != nil {
 		return err
@@ -40,6 +103,9 @@ func (d *dumper) attributes(p *process, a *answers, q *image.Process) error {
 	if q.OOMScoreAdj, err = d.proc.OOMScoreAdj(p.pid); err != nil {
 		return err
 	}
+	if q.PID == q.SID {
+		q.Autogroup = d.autogroup(p.pid)
+	}
 	if filter, err := d.proc.CoredumpFilter(p.pid); err == nil {
 		q.CoreFilter = int(filter)
 	}
@@ -52,6 +118,13 @@ func (d *dumper) attributes(p *process, a *answers, q *image.Process) error {
 		}
 	}
 	return nil
+}
+
+// autogroup is the nice value of a session, "/autogroup-25 nice 0" (sched(7)).
+func (d *dumper) autogroup(pid int) (nice int) {
+	b, _ := d.proc.ProcessFile(pid, "autogroup")
+	_, _ = fmt.Sscanf(string(b), "/autogroup-%d nice %d", new(int), &nice)
+	return nice
 }
 
 // lockFuture finds out what mlockall(2) said of mappings to come: a new one

@@ -104,15 +104,19 @@ func (r *restorer) planProcess(p *image.Process) *tape.Tape {
 		tp.Add("rt_sigaction", nr.RtSigaction, tape.N(a.Signal), tape.At(tp.Bytes(a.Raw), 0), tape.N(0), tape.N(8))
 	}
 	tp.Add("umask", nr.Umask, tape.N(p.Umask))
+	tp.Add("chdir "+p.Cwd, nr.Chdir, tp.String(r.path(p.Cwd))) // a path of the tree's root, not of its own
 	if p.Root != "/" {
 		tp.Add("chroot", nr.Chroot, tp.String(r.path(p.Root)))
 	}
-	tp.Add("chdir "+p.Cwd, nr.Chdir, tp.String(r.path(p.Cwd)))
 	if p.Subreaper {
 		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_CHILD_SUBREAPER), tape.N(1))
 	}
 	if p.THPDisable {
 		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_THP_DISABLE), tape.N(1), tape.N(0), tape.N(0), tape.N(0))
+	}
+	planSettings(tp, nr.Prctl, p.Settings)
+	for set := p.Barriers; set != 0; set &= set - 1 {
+		tp.Add("membarrier", nr.Membarrier, tape.N(set&-set), tape.N(0))
 	}
 	r.planGuards(tp, &r.tree.Spaces[p.Space])
 	r.planLocked(tp, &r.tree.Spaces[p.Space])
@@ -223,6 +227,9 @@ func (r *restorer) fromOutside(b *builtProcess) error {
 	if err := write("oom_score_adj", adj, p.OOMScoreAdj, "%d"); err != nil {
 		return err
 	}
+	if err := write("autogroup", 0, p.Autogroup, "%d"); err != nil {
+		return err
+	}
 	if filter, err := r.proc.CoredumpFilter(b.pid); err == nil {
 		return write("coredump_filter", int(filter), p.CoreFilter, "%#x")
 	}
@@ -310,6 +317,10 @@ func (r *restorer) planThread(p *image.Process, i int) *tape.Tape {
 		tp.Add("personality", nr.Personality, tape.N(th.Personality))
 	}
 	tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_TIMERSLACK), tape.N(th.Slack))
+	planSettings(tp, nr.Prctl, th.Settings)
+	if len(th.MemPolicy) > 8 { // a machine without these nodes takes memory anywhere
+		tp.Try("set_mempolicy", nr.SetMempolicy, tape.N(binary.LittleEndian.Uint32(th.MemPolicy)), tape.At(tp.Bytes(th.MemPolicy), 8), tape.N(nodesMax))
+	}
 	r.planSignals(tp, p, i)
 	r.planCreds(tp, p, i)
 	return tp

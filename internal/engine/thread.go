@@ -18,7 +18,10 @@ const floatMax = 16 << 10
 func (d *dumper) thread(p *process, i int, a *answers) (image.Thread, error) {
 	t, st := p.threads[i], &p.tasks[i]
 	th := image.Thread{TID: t.NSTID, Name: st.Name, ClearTID: a.threads[i].clearTID, AltStack: a.threads[i].altStack,
-		Parent: a.threads[i].parent}
+		Parent: a.threads[i].parent, Settings: a.threads[i].settings, MemPolicy: a.threads[i].memPolicy}
+	if a.threads[i].keyring {
+		_ = d.f.note(refuse(p.pid, fmt.Sprintf("thread %d of pid %d has a keyring of its own", t.TID, p.pid), "let it use the session's keyring (keyctl @s)"))
+	}
 	regs, err := t.Regs()
 	if err != nil {
 		return th, err

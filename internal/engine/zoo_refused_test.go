@@ -74,6 +74,8 @@ var refusals = []struct{ name, says string }{
 	{"thread_fs", "CLONE_FS"},
 	{"traced", "traced by pid"},
 	{"leaderless", "first thread of pid"},
+	{"keyring", "keyring of its own"},
+	{"keyring_thread", "keyring of its own"},
 	{"cpu_timer", "CPU clock of another process"},
 }
 

@@ -117,6 +117,7 @@ func Decode(p []byte) (*Index, error) {
 		MaxMapPairs:      1 << 16,
 		IndefLength:      cbor.IndefLengthForbidden,
 		TagsMd:           cbor.TagsForbidden,
+		UTF8:             cbor.UTF8DecodeInvalid, // names are bytes, not text
 	}.DecMode()
 	if err != nil {
 		return nil, err

@@ -137,6 +137,7 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 func populate(t *testing.T, dir string) {
 	t.Helper()
 	must(t, os.MkdirAll(dir+"/sub/deep", 0o750), os.Mkdir(dir+"/empty", 0o711))
+	write(t, dir+"/sub/odd \xff\n\x80", "bytes", 0o600) // no text
 	write(t, dir+"/a", "alpha", 0o644)
 	write(t, dir+"/sub/b", "beta", 0o4755)
 	write(t, dir+"/sub/deep/zero", "", 0o600)

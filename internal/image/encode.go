@@ -36,6 +36,7 @@ func Decode(b []byte) (*Tree, error) {
 		MaxArrayElements: 1 << 20, MaxMapPairs: 1 << 12, MaxNestedLevels: 32,
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		UTF8:              cbor.UTF8DecodeInvalid, // names and paths are bytes, not text
 	}.DecMode()
 	if err != nil {
 		return nil, err

@@ -61,34 +61,38 @@ type Process struct {
 	OOMScoreAdj int         `cbor:"oom_score_adj"`
 	CoreFilter  int         `cbor:"core_filter"`
 	Dumpable    int         `cbor:"dumpable"`
-	Subreaper   bool        `cbor:"subreaper"`
 	Autogroup   int         `cbor:"autogroup,omitempty"`
 	LockFuture  int         `cbor:"lock_future,omitempty"` // MCL_*, of mappings to come
-	THPDisable  bool        `cbor:"thp_disable,omitempty"`
-	Threads     []Thread    `cbor:"threads"` // the leader first
+	Subreaper   bool        `cbor:"subreaper"`             // of the first images; now one of Settings
+	THPDisable  bool        `cbor:"thp_disable,omitempty"` // of the first images; now one of Settings
+	Settings    [][4]int64  `cbor:"settings,omitempty"`    // arguments of prctl(2) to repeat
+	Barriers    int         `cbor:"barriers,omitempty"`    // membarrier(2) commands that it registered for
+	Threads     []Thread    `cbor:"threads"`               // the leader first
 	SemUndo     bool        `cbor:"sem_undo,omitempty"`
 }
 
 // Thread is one thread.
 type Thread struct {
-	TID         int      `cbor:"tid"`
-	Name        string   `cbor:"name"`
-	Regs        []uint64 `cbor:"regs"`
-	Float       []byte   `cbor:"float"`
-	Mask        uint64   `cbor:"mask"`
-	Pending     [][]byte `cbor:"pending"`
-	AltStack    AltStack `cbor:"alt_stack"`
-	RobustHead  uint64   `cbor:"robust_head"`
-	RobustSize  uint64   `cbor:"robust_size"`
-	Rseq        Rseq     `cbor:"rseq"`
-	ClearTID    uint64   `cbor:"clear_tid"` // set_tid_address
-	Sched       Sched    `cbor:"sched"`
-	Creds       Creds    `cbor:"creds"`
-	Slack       uint64   `cbor:"slack"` // timer slack, ns
-	Ioprio      int      `cbor:"ioprio"`
-	Parent      int      `cbor:"parent_death_signal"`
-	Personality uint32   `cbor:"personality"`
-	Restart     *Restart `cbor:"restart,omitempty"`
+	TID         int        `cbor:"tid"`
+	Name        string     `cbor:"name"`
+	Regs        []uint64   `cbor:"regs"`
+	Float       []byte     `cbor:"float"`
+	Mask        uint64     `cbor:"mask"`
+	Pending     [][]byte   `cbor:"pending"`
+	AltStack    AltStack   `cbor:"alt_stack"`
+	RobustHead  uint64     `cbor:"robust_head"`
+	RobustSize  uint64     `cbor:"robust_size"`
+	Rseq        Rseq       `cbor:"rseq"`
+	ClearTID    uint64     `cbor:"clear_tid"` // set_tid_address
+	Sched       Sched      `cbor:"sched"`
+	Creds       Creds      `cbor:"creds"`
+	Slack       uint64     `cbor:"slack"` // timer slack, ns
+	Ioprio      int        `cbor:"ioprio"`
+	Parent      int        `cbor:"parent_death_signal"`
+	Personality uint32     `cbor:"personality"`
+	Restart     *Restart   `cbor:"restart,omitempty"`
+	Settings    [][4]int64 `cbor:"settings,omitempty"`   // arguments of prctl(2) to repeat
+	MemPolicy   []byte     `cbor:"mem_policy,omitempty"` // set_mempolicy(2): the mode in 8 bytes, then the nodes
 }
 
 // Restart says how an interrupted call with a time-out goes on: by priming

@@ -3,6 +3,7 @@
 package namespace
 
 import (
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ const (
 	fdEnter  = 14 // what enters the one and executes the other
 )
 
-// Plan tells the init what to set up; it comes as JSON on fdConfig.
+// Plan tells the init what to set up; it comes as gob on fdConfig: arguments are bytes, which JSON would change.
 type Plan struct {
 	Namespaces bool
 	Argv, Env  []string
@@ -97,7 +98,7 @@ func becomeInit() result {
 		return r
 	}
 	var plan Plan
-	if err := json.NewDecoder(os.NewFile(fdConfig, "config")).Decode(&plan); err != nil {
+	if err := gob.NewDecoder(os.NewFile(fdConfig, "config")).Decode(&plan); err != nil {
 		return fail("read the plan", err)
 	}
 	// Nothing of ours is for the command.

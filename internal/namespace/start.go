@@ -1,7 +1,9 @@
 package namespace
 
 import (
+	"bytes"
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,8 +56,8 @@ func (s *Spawn) Start(ctx context.Context) (*Init, error) {
 		return nil, err
 	}
 	defer null.Close()
-	config, err := json.Marshal(s.Plan)
-	if err != nil {
+	var config bytes.Buffer
+	if err := gob.NewEncoder(&config).Encode(s.Plan); err != nil {
 		return nil, err
 	}
 	pipes, err := newPipes()
@@ -100,7 +102,7 @@ func (s *Spawn) Start(ctx context.Context) (*Init, error) {
 	}
 	p := &Init{cmd: cmd, PID: cmd.Process.Pid, Ended: make(chan struct{})}
 	pipes.closeChild()
-	if _, err := pipes.configW.Write(config); err == nil {
+	if _, err := pipes.configW.Write(config.Bytes()); err == nil {
 		_ = pipes.configW.Close()
 	}
 	if err := p.report(ctx, pipes.reportR); err != nil {

@@ -357,6 +357,23 @@ static void cpu_timer(void) { // of another process
 	for (;;) { alive(0); ok(); }
 }
 
+static void key_in(int ring) {
+	long k = syscall(SYS_add_key, "user", "zoo", "secret", 6, ring);
+	MUST(k > 0);
+	for (;;) {
+		char b[16];
+		SAME(syscall(SYS_keyctl, 11 /* KEYCTL_READ */, k, b, sizeof b), 6);
+		ok();
+	}
+}
+static void keyring(void) { key_in(-2); }
+static void *with_key(void *p) { key_in(-1); }
+static void keyring_thread(void) {
+	pthread_t t;
+	MUST(pthread_create(&t, 0, with_key, 0) == 0);
+	for (;;) pause();
+}
+
 // many has several at once, in two processes.
 static void many(void) {
 	char p[120] = {0};
@@ -397,4 +414,4 @@ struct animal animals[] = {
 	A(epoll_sent), A(epoll_closed), A(big_message), A(hugetlb), A(aio), A(sealed), A(secret), A(mapped_socket), A(executable), A(seccomp),
 	A(seccomp_thread), A(dispatch), A(ns_net), A(ns_uts), A(ns_ipc), A(ns_mnt), A(ns_user), A(ns_cgroup), A(ns_pid),
 	A(ns_time), A(ns_pid_empty), A(mounted), A(share_vm), A(share_files), A(share_fs), A(thread_files), A(thread_fs),
-	A(traced), A(leaderless), A(cpu_timer), A(many), A(held), A(outsider), {0}};
+	A(traced), A(leaderless), A(cpu_timer), A(keyring), A(keyring_thread), A(many), A(held), A(outsider), {0}};
