@@ -150,6 +150,15 @@ type Recovery struct {
 	LostWorkSeconds float64   `json:"lost_work_seconds"`
 	Resets          int       `json:"resets"` // TCP connections that were reset
 	Words           string    `json:"words"`  // "restored from g411, lost at most 0.8 s, 2 TCP connections reset"
+
+	PassedOver []PassedOver `json:"passed_over,omitempty"` // newer generations, newest first
+}
+
+// PassedOver is a generation that was not taken though it is newer than the one
+// that was.
+type PassedOver struct {
+	Generation string `json:"generation"`
+	Why        string `json:"why"` // "manifests/g412 at 0: manifest: wrong checksum: damaged"
 }
 
 // GenerationRow is a generation in the table of a workload's generations.

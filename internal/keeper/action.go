@@ -29,7 +29,7 @@ var errEnded = errors.New("the workload has ended")
 // bring does the keeper's action. Afterwards the tree runs (nil), or nothing
 // runs and the records say why. errEnded is not a failure.
 func (k *keeper) bring(ctx context.Context, a Action, o RestoreOptions) (words string, older bool, err error) {
-	before := k.rec.run.Recovery
+	was := k.rec.run
 	switch a {
 	case ActLaunch:
 		if k.rec.spec.Adopt != 0 {
@@ -46,20 +46,25 @@ func (k *keeper) bring(ctx context.Context, a Action, o RestoreOptions) (words s
 		return "", false, fmt.Errorf("unknown action %q", a)
 	}
 	if err != nil {
-		return "", false, k.down(err)
+		return "", false, k.down(err, was)
 	}
-	if rv := k.rec.run.Recovery; rv != nil && rv != before {
+	if rv := k.rec.run.Recovery; rv != nil && rv != was.Recovery {
 		return rv.Words, rv.Older, nil
 	}
 	return "was running", false, nil
 }
 
-// down notes that what was tried did not come up, and why.
-func (k *keeper) down(err error) error {
+// down notes that what was tried did not come up, and why. What did not run
+// before, and was not meant to, stays what it was: nobody asked that it be
+// tried again.
+func (k *keeper) down(err error, was runRecord) error {
 	if errors.Is(err, errEnded) || errors.Is(err, errGivenUp) || k.rec.run.State == api.Failed || k.rec.run.State == api.Finished {
 		return err
 	}
 	r := &k.rec.run
+	if !was.Wanted {
+		*r = was
+	}
 	r.Error = k.explain(err)
 	if r.Wanted {
 		r.State = api.Down
@@ -172,24 +177,42 @@ func (k *keeper) goOn(ctx context.Context) error {
 		return err
 	}
 	head := l.head(*r)
-	err = api.Errorf(api.CodeNotFound, "", "no generation of it is left")
+	newest, _ := l.info(head)
+	at := lostAt(k.v.Dir(), k.rec, newest)
+	if newest.Generation != 0 && len(l.lost(head, head)) == 0 {
+		at = taken(newest) // it was ended in that very state
+	}
+	tried := map[store.Generation]string{}
+	err = l.nothingLeft()
 	for _, i := range l.line(head) {
 		if k.verdict(i.Generation) == api.Bad {
+			tried[i.Generation] = "is known to be bad"
 			continue
 		}
 		if err = k.restoreGeneration(ctx, i.Generation); err == nil {
-			rv := k.rec.run.Recovery
-			rv.Older = l.older(i.Generation, head)
-			rv.Words = "restored from " + rv.Generation
-			k.recovered(rv)
+			k.cameFrom(i, l, head, at, tried)
 			return nil
 		}
 		if !damaged(err) {
 			return err
 		}
+		tried[i.Generation] = err.Error()
 		k.say(err.Error())
 	}
 	return err
+}
+
+// cameFrom notes that a workload that had been stopped at some instant goes on
+// from a generation. Where that is not the newest it says what it has cost.
+func (k *keeper) cameFrom(i store.Info, l lineage, head store.Generation, at time.Time, tried map[store.Generation]string) {
+	rv := k.rec.run.Recovery
+	rv.Older = l.older(i.Generation, head)
+	rv.PassedOver = l.passedOver(i.Generation, head, func(g store.Generation) string { return tried[g] })
+	if rv.Older {
+		rv.LostWorkSeconds = max(0, at.Sub(taken(i)).Seconds())
+	}
+	rv.Words = restoredWords(rv, rv.Older)
+	k.recovered(rv)
 }
 
 // recovered notes how the workload came up. It runs, whether that can be
@@ -248,22 +271,40 @@ func (k *keeper) putOne(ctx context.Context, o RestoreOptions) error {
 	if k.rec.run.Wanted {
 		// Down, or running without a keeper: then what runs is kept first.
 		if err := k.takeOver(ctx); err == nil {
-			return k.replace(ctx, i)
+			return k.replace(ctx, i, o)
 		} else if !errors.Is(err, os.ErrProcessDone) {
 			return err
 		}
 	}
 	k.closeIncident()
+	passed, err := k.passedBy(o, i.Generation)
+	if err != nil {
+		return err
+	}
 	if err := k.restoreGeneration(ctx, i.Generation); err != nil {
 		return err
 	}
-	k.chosen()
+	k.chosen(passed)
 	return nil
 }
 
+// passedBy names the generations that are newer than the newest one that a
+// person asked for; none when it was named.
+func (k *keeper) passedBy(o RestoreOptions, g store.Generation) ([]api.PassedOver, error) {
+	if o.Undo || o.Generation != "" {
+		return nil, nil
+	}
+	l, err := readLineage(k.v)
+	if err != nil {
+		return nil, err
+	}
+	return l.passedOver(g, g, nil), nil
+}
+
 // chosen notes a restore that a person asked for.
-func (k *keeper) chosen() {
+func (k *keeper) chosen(passed []api.PassedOver) {
 	rv := k.rec.run.Recovery
+	rv.PassedOver, rv.Older = passed, len(passed) > 0
 	rv.Words = restoredWords(rv, false)
 	k.recovered(rv)
 }
@@ -272,7 +313,11 @@ func (k *keeper) chosen() {
 // committed while it stands still, as a generation tagged undo, and ended
 // (two trees cannot listen at one port); when the other one cannot be
 // restored, it comes back.
-func (k *keeper) replace(ctx context.Context, i store.Info) error {
+func (k *keeper) replace(ctx context.Context, i store.Info, o RestoreOptions) error {
+	passed, err := k.passedBy(o, i.Generation)
+	if err != nil {
+		return err
+	}
 	r, err := k.v.OpenGeneration(i.Generation) // held until it is restored
 	if err != nil {
 		return err
@@ -286,13 +331,13 @@ func (k *keeper) replace(ctx context.Context, i store.Info) error {
 	k.closeIncident()
 	k.say("what ran is kept as " + undo.Generation.String())
 	if err = k.restoreGeneration(ctx, i.Generation); err == nil {
-		k.chosen()
+		k.chosen(passed)
 		return nil
 	}
 	if back := k.restoreGeneration(ctx, undo.Generation); back != nil {
 		return fmt.Errorf("%w; and what ran before, %v, did not come back: %v", err, undo.Generation, back)
 	}
-	k.chosen()
+	k.chosen(nil)
 	return &keptError{err: err, undo: undo.Generation}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -148,7 +149,7 @@ func (k *keeper) noteDeath(end policy.End, at time.Time) error {
 				return err
 			}
 		}
-		t.Fate = fate
+		t.Fate, t.Why = fate, "ended with "+describeEnd(end.Known, k.rec.run.Wait)+" after it was restored"
 	}
 	return k.putHistory()
 }
@@ -206,7 +207,7 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 		if damaged(err) {
 			fate = policy.Damaged
 		}
-		in.Tries[len(in.Tries)-1].Fate = fate
+		in.Tries[len(in.Tries)-1].Fate, in.Tries[len(in.Tries)-1].Why = fate, err.Error()
 		k.log.Warn("try", "generation", store.Generation(d.Generation).String(), "fate", fate, "err", err)
 		k.rec.run.Error = k.explain(err)
 		if perr := k.insist(ctx, k.putHistory); perr != nil {
@@ -235,6 +236,7 @@ func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l 
 		}
 		rv := k.rec.run.Recovery
 		rv.Older = l.older(g, head)
+		rv.PassedOver = l.passedOver(g, head, k.whyNot)
 		rv.LostWorkSeconds = max(0, in.Crashed.Sub(taken(info)).Seconds())
 		rv.Words = restoredWords(rv, true)
 		k.recovered(rv)
@@ -242,6 +244,37 @@ func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l 
 	}
 	k.probation.Reset(probation)
 	return nil
+}
+
+// whyNot says why recovery did not take a generation.
+func (k *keeper) whyNot(g store.Generation) string {
+	for _, t := range slices.Backward(k.rec.history.Incident.Tries) {
+		if t.Generation == policy.Generation(g) && t.Why != "" {
+			return t.Why
+		}
+	}
+	if k.verdict(g) == api.Bad {
+		return "comes of one that died"
+	}
+	return "is too near to one that died"
+}
+
+// passedMax bounds the generations that are named in a sentence.
+const passedMax = 3
+
+// passedWords says what was passed over.
+func passedWords(list []api.PassedOver) string {
+	if len(list) == 0 {
+		return ""
+	}
+	var words []string
+	for _, p := range list[:min(len(list), passedMax)] {
+		words = append(words, p.Generation+" ("+p.Why+")")
+	}
+	if n := len(list) - passedMax; n > 0 {
+		words = append(words, fmt.Sprintf("%d more", n))
+	}
+	return "; passed over " + strings.Join(words, ", ")
 }
 
 // restoredWords says what a restore has cost; after a crash also the work
@@ -258,7 +291,7 @@ func restoredWords(r *api.Recovery, crash bool) string {
 	default:
 		s += fmt.Sprintf(", %d TCP connections reset", r.Resets)
 	}
-	return s
+	return s + passedWords(r.PassedOver)
 }
 
 // giveUp notes that nothing is left.

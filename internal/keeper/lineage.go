@@ -2,10 +2,12 @@ package keeper
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -38,6 +40,7 @@ func metaNumber(i store.Info, name string) uint64 {
 type lineage struct {
 	infos   []store.Info // newest first
 	damaged []store.Generation
+	why     map[store.Generation]string // of damaged ones
 }
 
 func readLineage(v interface {
@@ -47,9 +50,12 @@ func readLineage(v interface {
 	if err != nil {
 		return lineage{}, err
 	}
-	l := lineage{infos: infos}
+	l := lineage{infos: infos, why: map[store.Generation]string{}}
 	for _, d := range damage {
 		l.damaged = append(l.damaged, d.Generations...)
+		for _, g := range d.Generations {
+			l.why[g] = d.Error()
+		}
 	}
 	slices.SortFunc(l.infos, func(a, b store.Info) int { return cmp.Compare(b.Generation, a.Generation) })
 	return l, nil
@@ -97,6 +103,60 @@ func (l lineage) line(head store.Generation) []store.Info {
 	return out
 }
 
+// lost returns the damaged generations that lie on the line between g and
+// head, or may be newer than both.
+func (l lineage) lost(g, head store.Generation) []store.Generation {
+	var out []store.Generation
+	next := head
+	between := func(low, high store.Generation) {
+		for _, d := range l.damaged {
+			if d > low && d <= high {
+				out = append(out, d)
+			}
+		}
+	}
+	between(l.top(head), headUnknown)
+	for _, i := range l.infos {
+		if i.Generation > next {
+			continue
+		}
+		between(max(i.Generation, g), next) // one that is missing on the line
+		if i.Generation <= g || i.Parent == 0 {
+			break
+		}
+		next = i.Parent
+	}
+	return out
+}
+
+// passedOver names the generations that are newer than g on the line of head,
+// newest first, and says why each was not taken: the damaged ones by what was
+// found, others by why, which may be nil when there are none.
+func (l lineage) passedOver(g, head store.Generation, why func(store.Generation) string) []api.PassedOver {
+	words := map[store.Generation]string{}
+	for _, d := range l.lost(g, head) {
+		words[d] = l.why[d]
+	}
+	for _, i := range l.line(head) {
+		if i.Generation > g && why != nil {
+			words[i.Generation] = why(i.Generation)
+		}
+	}
+	var out []api.PassedOver
+	for _, n := range slices.Backward(slices.Sorted(maps.Keys(words))) {
+		out = append(out, api.PassedOver{Generation: n.String(), Why: words[n]})
+	}
+	return out
+}
+
+// nothingLeft is the error of a line on which nothing can be restored.
+func (l lineage) nothingLeft() error {
+	if len(l.damaged) > 0 {
+		return api.Errorf(api.CodeIntegrity, "`wakepoint verify` shows all damage", "no generation of it is whole: %s", l.why[l.damaged[0]])
+	}
+	return api.Errorf(api.CodeNotFound, "", "no generation of it is left")
+}
+
 // candidates is a line as policy sees it.
 func candidates(line []store.Info) []policy.Candidate {
 	out := make([]policy.Candidate, 0, len(line))
@@ -117,9 +177,18 @@ func (l lineage) older(g, head store.Generation) bool {
 		return true
 	}
 	for _, d := range l.damaged {
-		if d > g && d > head {
+		if d > l.top(head) {
 			return true
 		}
 	}
 	return false
+}
+
+// top is the newest number of which it is known what it is: what is damaged
+// and newer may have been made by the run that head is of.
+func (l lineage) top(head store.Generation) store.Generation {
+	if len(l.infos) > 0 {
+		return max(head, l.infos[0].Generation)
+	}
+	return head
 }

@@ -42,7 +42,7 @@ func (k *keeper) serve(ctx context.Context, r *request) error {
 	}
 	k.answer(r, out, err)
 	if k.tree == nil && k.rec.run.Wanted {
-		return k.down(err) // a restore failed both ways
+		return k.down(err, k.rec.run) // a restore failed both ways
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (k *keeper) restore(ctx context.Context, o RestoreOptions) error {
 	if err != nil {
 		return err
 	}
-	return k.replace(ctx, i)
+	return k.replace(ctx, i, o)
 }
 
 // set changes the policy.
