@@ -234,13 +234,16 @@ cut()
 same("contents", b"shared", ctypes.string_at(at, 6))
 same("id", id, C.shmget(4711, 1 << 16, 0))
 `},
-	{what: "directory, umask, limits, nice, affinity, credentials", how: "as they were, never more", program: `
-def facts(): return (os.getcwd(), os.umask(0o27), os.umask(0o27), resource.getrlimit(resource.RLIMIT_NOFILE), os.nice(0), os.sched_getaffinity(0), os.getresuid(), os.getgroups(),
+	{what: "directory, umask, limits, scheduling, affinity, credentials, what prctl(2) sets", how: "as they were, never more", program: `
+def facts(): return (os.getcwd(), os.umask(0o27), os.umask(0o27), resource.getrlimit(resource.RLIMIT_NOFILE), os.nice(0), os.sched_getaffinity(0), os.getresuid(), os.getgroups(), C.prctl(42, 0, 0, 0, 0), C.prctl(34, 0, 0, 0, 0), os.sched_getscheduler(0),
                      [l for l in open("/proc/self/status") if l.startswith(("Cap", "NoNewPrivs"))])
 os.umask(0o27)
 resource.setrlimit(resource.RLIMIT_NOFILE, (500, 1000))
 os.nice(3)
 os.sched_setaffinity(0, [0])
+assert C.prctl(41, 1, 0, 0, 0) == 0 # PR_SET_THP_DISABLE
+assert C.prctl(33, 1, 1, 0, 0) == 0 # PR_MCE_KILL
+os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 os.setgroups([5, 6])
 os.setresuid(12345, 12345, 12345)
 was = facts()
@@ -271,7 +274,12 @@ prog = struct.pack("H6xQ", 1, ctypes.addressof(code))
 assert C.prctl(22, 2, prog, 0, 0) == 0
 cut()
 `},
-	{what: "POSIX message queues", how: "-", refused: "POSIX message queue", program: `
+	{what: "programs that dispatch their own system calls (Wine)", how: "run it without Wakepoint", refused: "dispatches its own", program: `
+selector = ctypes.create_string_buffer(1)
+assert C.prctl(59, 1, 0, 0, selector) == 0
+cut()
+`},
+	{what: "POSIX message queues", how: "let it close them", refused: "POSIX message queue", program: `
 R = ctypes.CDLL("librt.so.1", use_errno=True)
 name = ("/wakepoint-%d" % os.getpid()).encode()
 assert R.mq_open(name, os.O_CREAT | os.O_RDWR, 0o600, 0) >= 0
@@ -287,15 +295,48 @@ os.mkdir("mnt")
 assert C.mount(b"none", b"mnt", b"tmpfs", 0, None) == 0
 cut()
 `},
-	{what: "raw and packet sockets", how: "-", refused: "socket", program: `
+	{what: "raw, packet and vsock sockets", how: "let it close them", refused: "raw socket", program: `
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
 cut()
 `},
-	{what: "System V semaphores and message queues", how: "-", refused: "System V semaphore", program: `
+	{what: "descriptors of userfaultfd, fanotify, perf events, BPF, Landlock", how: "let it close them", refused: "fanotify", program: `
+assert C.fanotify_init(0, 0) >= 0
+cut()
+`},
+	{what: "Linux AIO", how: "start it without (MySQL: innodb_use_native_aio=0)", refused: "(/[aio])", program: `
+context = ctypes.c_ulong(0)
+assert C.syscall(206, 4, ctypes.byref(context)) == 0
+cut()
+`},
+	{what: "hugetlb, sealed (mseal) and secret memory", how: "transparent huge pages can be saved", refused: "hugetlb", program: `
+C.mmap.restype = ctypes.c_void_p
+assert C.mmap(None, ctypes.c_size_t(2 << 20), 3, 0x44022, -1, ctypes.c_long(0)) != 2**64 - 1 # MAP_HUGETLB|MAP_NORESERVE
+cut()
+`},
+	{what: "file leases", how: "let it give them back", refused: "LEASE", program: `
+f = open("leased", "w")
+f.close()
+f = open("leased")
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+cut()
+`},
+	{what: "keyrings of a thread or process", how: "let it use the session's keyring", refused: "keyring of its own", program: `
+assert C.syscall(248, b"user", b"name", b"secret", ctypes.c_size_t(6), -2) > 0 # KEY_SPEC_PROCESS_KEYRING
+cut()
+`},
+	{what: "processes that share memory or descriptors and are no threads (CLONE_VM, CLONE_FILES)", how: "-", refused: "share a descriptor table", program: `
+kid = C.syscall(56, 0x400 | 17, 0, 0, 0, 0)
+if kid == 0:
+    while not os.path.exists("gate"): time.sleep(0.01)
+    os._exit(0)
+cut()
+os.waitpid(kid, 0)
+`},
+	{what: "System V semaphores and message queues", how: "ipcrm removes those that nobody uses any more", refused: "System V semaphore", program: `
 assert C.semget(0, 1, 0o1600) >= 0
 cut()
 `},
-	{what: "devices, except null, zero, full, random, urandom", how: "-", refused: "device", program: `
+	{what: "devices, except null, zero, full, random, urandom", how: "let it close them", refused: "device", program: `
 f = os.open("/dev/kmsg", os.O_RDONLY)
 cut()
 `},

@@ -70,6 +70,9 @@ func planSettings(tp *tape.Tape, prctl int, list [][4]int64) {
 
 // credentials is done per thread; here is what concerns the whole process, and
 // refuses what cannot be put back.
+//
+// BUG: Landlock's confinement is lost. The kernel shows it to nobody, and it
+// answers like missing rights do.
 func (d *dumper) credentials(p *process) error {
 	const flusher = 0x80000 | 0x100000 // PF_MEMALLOC_NOIO, PF_LOCAL_THROTTLE
 	if p.stat.Flags&flusher == flusher {
