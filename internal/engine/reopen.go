@@ -140,6 +140,11 @@ func (m *maker) file(d *image.Description) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	if d.Kind == image.Directory && d.Pos != 0 {
+		// ext4 begins where the first read finds it: one at the end would leave
+		// the directory empty after a rewind (ext4_dx_readdir).
+		_, _ = unix.ReadDirent(fd, make([]byte, 4096))
+	}
 	if d.Kind == image.Regular && d.Pos != 0 || d.Kind == image.Directory {
 		if _, err := unix.Seek(fd, d.Pos, unix.SEEK_SET); err != nil {
 			_ = unix.Close(fd)

@@ -16,7 +16,7 @@ func named(names string) []animal {
 
 // TestZooFDs: descriptors of every kind but sockets.
 func TestZooFDs(t *testing.T) {
-	zoo(t, "fds", named(`regular shared_offset directory pipes packet_pipe half_pipe pipeline fifo fifo_processes
+	zoo(t, "fds", named(`regular shared_offset directory directory_end pipes packet_pipe half_pipe pipeline fifo fifo_processes
 		eventfds signalfds inotifies inotify_queue pidfds pidfd_zombie pidfd_dead devices path_only locks numbers deleted
 		renamed proc_files`))
 	zoo(t, "fds", []animal{{name: "shared_table", refused: "CLONE_FILES"}})

@@ -106,6 +106,26 @@ static void directory(void) {
 	}
 }
 
+// A directory that was read to its end, says so again, and begins anew.
+static void directory_end(void) {
+	char name[32];
+	mkdir("read", 0700);
+	for (int i = 0; i < 300; i++) {
+		snprintf(name, sizeof name, "read/file%03d", i);
+		close(open(name, O_CREAT | O_WRONLY, 0600));
+	}
+	DIR *d = opendir("read");
+	MUST(d);
+	for (;;) {
+		int n = 0;
+		while (readdir(d)) n++;
+		SAME(n, 302);
+		ok();
+		MUST(!readdir(d));
+		rewinddir(d);
+	}
+}
+
 static void pipes(void) {
 	int p[2], q[2], full[2];
 	char buf[256];
@@ -603,7 +623,7 @@ static void shared_table(void) {
 
 #define A(f) {#f, f}
 struct animal animals[] = {
-	A(regular), A(shared_offset), A(directory), A(pipes), A(packet_pipe), A(half_pipe), A(pipeline), A(fifo), A(fifo_processes),
+	A(regular), A(shared_offset), A(directory), A(directory_end), A(pipes), A(packet_pipe), A(half_pipe), A(pipeline), A(fifo), A(fifo_processes),
 	A(eventfds), A(signalfds), A(inotifies), A(inotify_queue), A(pidfds), A(pidfd_zombie), A(pidfd_dead), A(devices), A(path_only),
 	A(locks), A(numbers), A(deleted), A(renamed), A(proc_files), A(shared_table), {0, 0},
 };
