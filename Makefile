@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test bench house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test bench vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -14,7 +14,7 @@ VERSION = $(shell scripts/version.sh)
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 go:
 	@scripts/go-version.sh
@@ -32,6 +32,9 @@ test: go ## set up what the tests need and run them all (as root: nothing skips)
 BENCH = .
 bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes; see doc/bench.md)
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/keeper
+
+vm-kernels: go ## the tests on Debian's kernels 6.12 and 6.1, in QEMU (half an hour; see doc/hacking.md)
+	@scripts/vm-kernels.sh
 
 house: go ## check the rules of the house alone (a second)
 	go test -count=1 .
@@ -63,4 +66,4 @@ dist: build ## dist/: a reproducible tar.gz and a .deb
 	@scripts/dist.sh
 
 clean: ## remove what was built
-	rm -rf bin dist
+	rm -rf bin dist build
