@@ -43,13 +43,14 @@ durable/durabletest:        durable internal/disk internal/disk/crashfs
 internal/procfs:            internal/abi
 internal/image:             internal/abi
 internal/tape:              internal/abi
+internal/setting:           internal/tape
 internal/tracee:            internal/abi internal/sys internal/tape
 internal/memory:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee
 internal/namespace:         internal/abi
 internal/sockdiag:
 internal/sockopt:           internal/image internal/sys
 internal/description:       internal/image internal/sys
-internal/engine:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt internal/description
+internal/engine:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt internal/description internal/setting
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api

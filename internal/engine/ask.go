@@ -9,6 +9,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/procfs"
+	"github.com/wakepoint/wakepoint/internal/setting"
 	"github.com/wakepoint/wakepoint/internal/tape"
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
@@ -61,14 +62,14 @@ func (d *dumper) ask(p *process) (*answers, error) {
 	brk := q.Add("brk", nr.Brk, tape.N(0))
 	dumpable := q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_DUMPABLE))
 	barriers := q.Try("membarrier", nr.Membarrier, tape.N(getRegistrations), tape.N(0))
-	q.settings(nr.Prctl, processSettings, &a.settings)
+	settings := setting.Process.Ask(&q.Tape, nr.Prctl)
 	q.thread(nr, &a.threads[0])
 	r, err := p.leader().Play(&p.space.space, &q.Tape)
 	if err != nil {
 		return nil, err
 	}
 	a.brk, a.dumpable = uint64(r.Results[brk]), int(r.Results[dumpable])
-	a.barriers = max(int(r.Results[barriers]), 0)
+	a.settings, a.barriers = settings(r.Results, r.Data), max(int(r.Results[barriers]), 0)
 	for _, f := range q.then {
 		f(r)
 	}
@@ -135,7 +136,7 @@ func (q *question) thread(nr *abi.Calls, a *threadAnswers) {
 	bits := q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_SECUREBITS))
 	keep := q.Add("prctl", nr.Prctl, tape.N(unix.PR_GET_KEEPCAPS))
 	numa := q.Try("get_mempolicy", nr.GetMempolicy, tape.At(policy, 0), tape.At(policy, 8), tape.N(nodesMax), tape.N(0), tape.N(0))
-	q.settings(nr.Prctl, threadSettings, &a.settings)
+	settings := setting.Thread.Ask(&q.Tape, nr.Prctl)
 	own := q.Try("keyctl", nr.Keyctl, tape.N(unix.KEYCTL_GET_KEYRING_ID), tape.N(unix.KEY_SPEC_THREAD_KEYRING), tape.N(0))
 	shared := q.Try("keyctl", nr.Keyctl, tape.N(unix.KEYCTL_GET_KEYRING_ID), tape.N(unix.KEY_SPEC_PROCESS_KEYRING), tape.N(0))
 	q.then = append(q.then, func(p *tracee.Played) {
@@ -144,29 +145,10 @@ func (q *question) thread(nr *abi.Calls, a *threadAnswers) {
 		a.altStack = image.AltStack{SP: binary.LittleEndian.Uint64(b), Flags: binary.LittleEndian.Uint32(b[8:]), Size: binary.LittleEndian.Uint64(b[16:])}
 		a.parent = int(int32(binary.LittleEndian.Uint32(p.Data(death))))
 		a.secureBits, a.keepCaps = p.Results[bits], p.Results[keep] != 0
+		a.settings = settings(p.Results, p.Data)
 		a.keyring = p.Results[own] > 0 || p.Results[shared] > 0
 		if b := p.Data(policy); p.Results[numa] == 0 && binary.LittleEndian.Uint32(b) != 0 { // MPOL_DEFAULT
 			a.memPolicy = append([]byte(nil), b...)
 		}
 	})
-}
-
-// settings asks for what prctl(2) sets again.
-func (q *question) settings(prctl int, list []setting, to *[][4]int64) {
-	for _, s := range list {
-		out, args := q.Space(8), [2]tape.Word{tape.N(s.get[0]), tape.N(s.get[1])}
-		if s.out {
-			args[1] = tape.At(out, 0)
-		}
-		at := q.Try("prctl", prctl, args[0], args[1])
-		q.then = append(q.then, func(p *tracee.Played) {
-			v := p.Results[at]
-			if s.out && v == 0 {
-				v = int64(int32(binary.LittleEndian.Uint32(p.Data(out))))
-			}
-			if v >= 0 && v != s.plain && (!s.low || v&1 != 0) {
-				*to = append(*to, s.again(v))
-			}
-		})
-	}
 }

@@ -13,60 +13,10 @@ import (
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
 
-// A setting is something that prctl(2) tells and sets again, unless it is as in
-// a new process.
-type setting struct {
-	get, set [2]int64 // option and argument; -1: the value itself
-	plain    int64
-	out      bool // the value is written to where the argument points
-	low      bool // the lowest bit says that it can be set, and is not repeated
-}
-
-// Options that golang.org/x/sys lacks.
 const (
-	prSetMDWE, prGetMDWE               = 65, 66
-	prSetMemoryMerge, prGetMemoryMerge = 67, 68
-	getRegistrations                   = 1 << 9 // of membarrier(2), since Linux 6.3
-	nodesMax                           = 1024   // of a memory policy
+	getRegistrations = 1 << 9 // of membarrier(2), since Linux 6.3
+	nodesMax         = 1024   // of a memory policy
 )
-
-var processSettings = []setting{
-	{get: [2]int64{unix.PR_GET_CHILD_SUBREAPER}, set: [2]int64{unix.PR_SET_CHILD_SUBREAPER, -1}, out: true},
-	{get: [2]int64{unix.PR_GET_THP_DISABLE}, set: [2]int64{unix.PR_SET_THP_DISABLE, 1}, low: true},
-	{get: [2]int64{prGetMemoryMerge}, set: [2]int64{prSetMemoryMerge, -1}},
-	{get: [2]int64{prGetMDWE}, set: [2]int64{prSetMDWE, -1}},
-}
-
-var threadSettings = []setting{
-	{get: [2]int64{unix.PR_GET_TSC}, set: [2]int64{unix.PR_SET_TSC, -1}, plain: unix.PR_TSC_ENABLE, out: true},
-	{get: [2]int64{unix.PR_MCE_KILL_GET}, set: [2]int64{unix.PR_MCE_KILL, unix.PR_MCE_KILL_SET}, plain: unix.PR_MCE_KILL_DEFAULT},
-	{get: [2]int64{unix.PR_GET_SPECULATION_CTRL, 0}, set: [2]int64{unix.PR_SET_SPECULATION_CTRL, 0}, plain: 3, low: true},
-	{get: [2]int64{unix.PR_GET_SPECULATION_CTRL, 1}, set: [2]int64{unix.PR_SET_SPECULATION_CTRL, 1}, plain: 3, low: true},
-	{get: [2]int64{unix.PR_GET_SPECULATION_CTRL, 2}, set: [2]int64{unix.PR_SET_SPECULATION_CTRL, 2}, plain: 5, low: true},
-}
-
-// again is the call that sets v.
-func (s *setting) again(v int64) [4]int64 {
-	if s.low {
-		v &^= 1
-	}
-	if s.set[1] < 0 {
-		return [4]int64{s.set[0], v}
-	}
-	return [4]int64{s.set[0], s.set[1], v}
-}
-
-// planSettings repeats settings. What guards against a flaw of the processor
-// may fail: another processor may not have it.
-func planSettings(tp *tape.Tape, prctl int, list [][4]int64) {
-	for _, s := range list {
-		add := tp.Add
-		if s[0] == unix.PR_SET_SPECULATION_CTRL {
-			add = tp.Try
-		}
-		add("prctl", prctl, tape.N(s[0]), tape.N(s[1]), tape.N(s[2]), tape.N(s[3]), tape.N(0))
-	}
-}
 
 // credentials is done per thread; here is what concerns the whole process, and
 // refuses what cannot be put back.

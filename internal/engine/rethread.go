@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/setting"
 	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tape"
 	"github.com/wakepoint/wakepoint/internal/tracee"
@@ -114,7 +115,7 @@ func (r *restorer) planProcess(p *image.Process) *tape.Tape {
 	if p.THPDisable {
 		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_THP_DISABLE), tape.N(1), tape.N(0), tape.N(0), tape.N(0))
 	}
-	planSettings(tp, nr.Prctl, p.Settings)
+	setting.Plan(tp, nr.Prctl, p.Settings)
 	for set := p.Barriers; set != 0; set &= set - 1 {
 		tp.Add("membarrier", nr.Membarrier, tape.N(set&-set), tape.N(0))
 	}
@@ -317,7 +318,7 @@ func (r *restorer) planThread(p *image.Process, i int) *tape.Tape {
 		tp.Add("personality", nr.Personality, tape.N(th.Personality))
 	}
 	tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_TIMERSLACK), tape.N(th.Slack))
-	planSettings(tp, nr.Prctl, th.Settings)
+	setting.Plan(tp, nr.Prctl, th.Settings)
 	if len(th.MemPolicy) > 8 { // a machine without these nodes takes memory anywhere
 		tp.Try("set_mempolicy", nr.SetMempolicy, tape.N(binary.LittleEndian.Uint32(th.MemPolicy)), tape.At(tp.Bytes(th.MemPolicy), 8), tape.N(nodesMax))
 	}
