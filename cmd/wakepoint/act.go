@@ -21,7 +21,7 @@ func (a *app) onWorkload(c *cobra.Command, codes []int, run func(ctx context.Con
 	if c.Args == nil {
 		c.Args = takes(1, 1)
 	}
-	return a.command(c, append(codes, 4), func(ctx context.Context, args []string) error {
+	return a.command(c, append(codes, 4, 7), func(ctx context.Context, args []string) error {
 		site, err := a.site()
 		if err != nil {
 			return err
@@ -54,7 +54,7 @@ func (a *app) setCommand() *cobra.Command {
 		Long: `Change a workload's policy. What is not named stays as it is; --data replaces
 all directories.`,
 		Example: "  wakepoint set web --every 5s --on-crash fresh",
-	}, nil, func(ctx context.Context, s keeper.Site, name string, _ []string) error {
+	}, []int{11}, func(ctx context.Context, s keeper.Site, name string, _ []string) error {
 		change, _, err := p.change(cmd)
 		if err != nil {
 			return err
@@ -225,7 +225,7 @@ terminal it asks first, unless --yes is given. --dry-run only says what would
 go.`,
 		Args:              takes(1, -1),
 		ValidArgsFunction: a.completeNames,
-	}, []int{3, 4}, func(ctx context.Context, args []string) error {
+	}, []int{3, 4, 7, 11}, func(ctx context.Context, args []string) error {
 		site, err := a.site()
 		if err != nil {
 			return err

@@ -25,7 +25,7 @@ replaces it when the program is brought back. The workload's name is printed as
 soon as the first generation is committed. A program that cannot be saved is let
 go unharmed, and no workload is made.`,
 		Args: takes(1, 1),
-	}, []int{4, 6}, func(ctx context.Context, args []string) error {
+	}, []int{6, 7}, func(ctx context.Context, args []string) error {
 		pid, err := protectable(args[0])
 		if err != nil {
 			return err

@@ -35,7 +35,6 @@ by name, with a hint. With -- CMD the command is started, looked at after
 		}
 		return a.checkNew(ctx, args, after)
 	})
-	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().DurationVar(&after, "after", after, "with -- CMD: how `LONG` it runs before it is looked at")
 	return a.formatFlag(cmd)
 }

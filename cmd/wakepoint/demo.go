@@ -42,7 +42,7 @@ checkpointed every second. After some seconds everything is killed with SIGKILL,
 the program, its init, its keeper and the keeper's guard, and is brought back as
 "wakepoint recover" does. What was lost is read from the program's own counter.`,
 		Args: takes(0, 0),
-	}, []int{6}, func(ctx context.Context, args []string) error {
+	}, []int{6, 7}, func(ctx context.Context, args []string) error {
 		if err := needRights(); err != nil {
 			return err
 		}

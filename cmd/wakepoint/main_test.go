@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 //	waitfor NAME STATE   waits for a workload's state
 //	grows NAME FILE      waits until it has printed more than FILE holds
 //	soonhas FILE N       waits until FILE holds a number of at least N
+//	fields FILE NAME...  the JSON in FILE has these fields; with ... at the end also others
 //	everyfile STORE NAME      damages every file of a store; all say so
 //	startdamaged STORE NAME G starts a workload from damaged copies of its store
 //	steady FILE          the numbers in FILE count up, but for restores
@@ -65,7 +66,7 @@ func TestScript(t *testing.T) {
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
 			"background": scriptBackground, "piped": scriptPiped, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
 			"waitfor": scriptWaitFor, "grows": scriptGrows, "soonhas": scriptSoonHas, "steady": scriptSteady,
-			"everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
+			"fields": scriptFields, "everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
 		},
 	})
 }

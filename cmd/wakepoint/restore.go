@@ -44,7 +44,7 @@ What the program had acknowledged to others since the generation is undone.`,
   wakepoint restore --from /backup/job -d --pidfile /run/job.pid`,
 		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeNames,
-	}, []int{4, 6, 7, 9, 11}, func(ctx context.Context, args []string) error {
+	}, []int{4, 6, 7, 9, 11, codeProgramsOwn, codeSignalledOwn}, func(ctx context.Context, args []string) error {
 		if err := f.check(cmd, args); err != nil {
 			return err
 		}

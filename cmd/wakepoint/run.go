@@ -47,7 +47,7 @@ process numbers: "wakepoint signal" reaches it.`,
 		Example: `  wakepoint run --name web --every 1s -d -- python3 -m http.server 8080
   wakepoint run -t -- vim notes.txt`,
 		Args: takes(1, -1),
-	}, []int{6, codeProgramsOwn, codeOwn, codeNotRunnable, codeNotFound, codeSignalledOwn},
+	}, []int{6, 7, codeProgramsOwn, codeOwn, codeNotRunnable, codeNotFound, codeSignalledOwn},
 		func(ctx context.Context, args []string) error {
 			err := a.run(ctx, f, args)
 			if err != nil && !f.detach {

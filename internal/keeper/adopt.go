@@ -126,7 +126,7 @@ func (s Site) unprotected(spec api.Spec) error {
 		case slices.Contains(line, command), head != 0 && slices.Contains(line, head):
 			return api.Errorf(api.CodeRefused, hint, "process %d is part of %s, which is protected already", spec.Adopt, name)
 		case slices.Contains(lineOf(command), spec.Adopt):
-			return api.Errorf(api.CodeRefused, hint+", or `wakepoint rm` it first", "process %d is above %s, which is protected already", spec.Adopt, name)
+			return api.Errorf(api.CodeRefused, hint+", or `wakepoint rm "+name+"` first", "process %d is above %s, which is protected already", spec.Adopt, name)
 		}
 	}
 	return nil
