@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 //	grows NAME FILE      waits until it has printed more than FILE holds
 //	soonhas FILE N       waits until FILE holds a number of at least N
 //	fields FILE NAME...  the JSON in FILE has these fields; with ... at the end also others
+//	small DIR SIZE       mounts a small file system, for a store in DIR/store
+//	remount DIR ro|rw    changes whether it can be written
 //	everyfile STORE NAME      damages every file of a store; all say so
 //	startdamaged STORE NAME G starts a workload from damaged copies of its store
 //	steady FILE          the numbers in FILE count up, but for restores
@@ -66,7 +68,7 @@ func TestScript(t *testing.T) {
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
 			"background": scriptBackground, "piped": scriptPiped, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
 			"waitfor": scriptWaitFor, "grows": scriptGrows, "soonhas": scriptSoonHas, "steady": scriptSteady,
-			"fields": scriptFields, "everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
+			"small": scriptSmall, "remount": scriptRemount, "fields": scriptFields, "everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
 		},
 	})
 }

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"os"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// scriptSmall mounts a file system in memory of a few MiB.
+func scriptSmall(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.Mkdir(dir, 0o700))
+	ts.Check(unix.Mount("wakepoint-test", dir, "tmpfs", 0, "mode=0700,size="+args[1]))
+	ts.Defer(func() {
+		_ = unix.Mount("", dir, "", unix.MS_REMOUNT, "")
+		removeAll(dir)
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			ts.Logf("unmount: %v", err)
+		}
+	})
+}
+
+func scriptRemount(ts *testscript.TestScript, _ bool, args []string) {
+	flags := uintptr(unix.MS_REMOUNT)
+	if args[1] == "ro" {
+		flags |= unix.MS_RDONLY
+	}
+	ts.Check(unix.Mount("", ts.MkAbs(args[0]), "", flags, ""))
+}
