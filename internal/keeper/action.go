@@ -256,6 +256,9 @@ func (k *keeper) choose(o RestoreOptions) (store.Info, error) {
 			return store.Info{}, api.Errorf(api.CodeIntegrity, hint, "%v of %s is damaged", g, name)
 		}
 	}
+	if g == 0 && len(l.damaged) > 0 {
+		return store.Info{}, l.nothingLeft()
+	}
 	if g == 0 {
 		return store.Info{}, api.Errorf(api.CodeNotFound, hint, "%s has no generation yet", name)
 	}

@@ -154,7 +154,7 @@ func (l lineage) nothingLeft() error {
 	if len(l.damaged) > 0 {
 		return api.Errorf(api.CodeIntegrity, "`wakepoint verify` shows all damage", "no generation of it is whole: %s", l.why[l.damaged[0]])
 	}
-	return api.Errorf(api.CodeNotFound, "", "no generation of it is left")
+	return api.Errorf(api.CodeNotFound, "put its directory back from a copy of the store; or delete it with `wakepoint rm NAME` and run the program anew", "no generation of it is left")
 }
 
 // candidates is a line as policy sees it.

@@ -152,6 +152,8 @@ func explain(name string, err error) *api.Error {
 		return api.Errorf(api.CodeFailed, "", "%w", err)
 	case errors.Is(err, store.ErrDamaged):
 		return api.Errorf(api.CodeIntegrity, "`wakepoint verify "+name+"` shows all damage; `wakepoint log "+name+"` what is left", "%w", err)
+	case errors.Is(err, store.ErrVersion):
+		return api.Errorf(api.CodeFailed, "use the version of wakepoint that wrote it, or a later one", "%w", err)
 	case errors.Is(err, store.ErrLocked), errors.Is(err, store.ErrStale):
 		return api.Errorf(api.CodeLocked, "`wakepoint status "+name+"` shows its keeper", "%w", err)
 	case errors.Is(err, store.ErrNotFound):
