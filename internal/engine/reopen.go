@@ -146,6 +146,11 @@ func (m *maker) file(d *image.Description) (int, error) {
 		_, _ = unix.ReadDirent(fd, make([]byte, 4096))
 	}
 	if d.Kind == image.Regular && d.Pos != 0 || d.Kind == image.Directory {
+		if d.Kind == image.Directory {
+			// ext4 begins a walk where the first call finds the position: one that
+			// begins at the end finds nothing after a rewind either (ext4_dx_readdir).
+			_, _ = unix.ReadDirent(fd, make([]byte, 4096))
+		}
 		if _, err := unix.Seek(fd, d.Pos, unix.SEEK_SET); err != nil {
 			_ = unix.Close(fd)
 			return -1, fmt.Errorf("seek to %d: %w", d.Pos, err)

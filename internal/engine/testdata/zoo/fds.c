@@ -85,7 +85,7 @@ static void directory(void) {
 	static char seen[300];
 	int n = 0;
 	for (;;) {
-		for (int k = 0; k < 10; k++) {
+		for (int k = 0; k < 70; k++) {
 			errno = 0;
 			struct dirent *e = readdir(d);
 			if (!e) {
