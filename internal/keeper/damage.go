@@ -37,7 +37,7 @@ func (s Site) salvage(name string) (*store.Workload, error) {
 	}
 	w, err := st.Salvage(name)
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrName) {
-		return nil, api.Errorf(api.CodeNotFound, "`wakepoint ps` lists the workloads", "no workload %q", name)
+		return nil, noWorkload(name)
 	}
 	if err != nil {
 		return nil, explainStore(s.StoreDir, err)

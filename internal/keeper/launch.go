@@ -108,7 +108,11 @@ const (
 // successor waits for what the next keeper makes of a launch whose keeper
 // died: what was started runs on, and is not to be forgotten.
 func (s Site) successor(ctx context.Context, name string, died error) (Outcome, error) {
-	for end := time.Now().Add(successorWait); ; {
+	wait := successorWait
+	if errors.Is(died, errGuardDied) {
+		wait = 0
+	}
+	for end := time.Now().Add(wait); ; {
 		v, err := StatusOf(ctx, s, name)
 		out := Outcome{Name: name, Status: v, Words: "started"}
 		failed := v.LastError != nil && (v.LastError.Code == api.CodeRefused || v.Failures >= firstTries)
@@ -116,14 +120,19 @@ func (s Site) successor(ctx context.Context, name string, died error) (Outcome, 
 		case err != nil:
 			return Outcome{}, err
 		case v.State == api.Stopped, v.State == api.Finished, v.State == api.Failed, failed:
-			if v.LastError != nil && !v.Ended {
+			switch {
+			case v.Ended:
+				return out, nil
+			case failed:
 				return out, v.LastError
 			}
-			return out, nil
+			return out, api.Errorf(api.CodeFailed, "nothing of it is left: give the command again", "%w before the program ran", errKeeperDied)
 		case v.KeeperPID != 0 && v.Generation != "":
 			return out, nil
+		case time.Now().After(end) && v.State == api.Running:
+			return out, api.Errorf(api.CodeFailed, "`wakepoint recover` gives it a new one", "%w", died)
 		case time.Now().After(end):
-			return out, died
+			return out, api.Errorf(api.CodeFailed, "nothing of it is left: give the command again", "%w", died)
 		}
 		select {
 		case <-ctx.Done():

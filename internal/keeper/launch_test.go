@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -89,6 +92,13 @@ func TestRealLaunchWithoutRoom(t *testing.T) {
 // neither a program that nobody knows nor a launch that failed: the next one
 // takes it over.
 func TestRealKeeperKilledInLaunch(t *testing.T) {
+	for _, guardToo := range []bool{false, true} {
+		keeperKilledInLaunch(t, guardToo)
+	}
+}
+
+func keeperKilledInLaunch(t *testing.T, guardToo bool) {
+	t.Helper()
 	s, room := fullSite(t)
 	ctx := context.Background()
 	p := large(t)
@@ -110,11 +120,23 @@ func TestRealKeeperKilledInLaunch(t *testing.T) {
 		v, err = StatusOf(ctx, s, "web")
 		return err == nil && v.Failures > 0
 	})
+	if guardToo {
+		_ = syscall.Kill(parentOf(v.KeeperPID), syscall.SIGKILL)
+	}
 	if err := syscall.Kill(v.KeeperPID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	room()
 	r := <-done
+	if guardToo { // the program runs, is named, and can be looked after again
+		if e := api.AsError(r.err); e == nil || r.out.Name != "web" || r.out.Status.State != api.Running || !strings.Contains(e.Hint, "wakepoint recover") {
+			t.Fatalf("%+v %v", r.out, r.err)
+		}
+		if outs, err := Recover(ctx, s, nil); err != nil || len(outs) != 1 || outs[0].Err != nil {
+			t.Fatalf("%+v %v", outs, err)
+		}
+		eventually(t, "a generation", func() bool { r.out.Status, r.err = StatusOf(ctx, s, "web"); return r.out.Status.Generation != "" })
+	}
 	if r.err != nil || r.out.Status.PID != v.PID || r.out.Status.Generation == "" {
 		t.Fatalf("%+v %v", r.out, r.err)
 	}
@@ -136,4 +158,68 @@ func TestRealEndInLaunch(t *testing.T) {
 	if err := Remove(ctx, s, "sh"); err != nil {
 		t.Error(err)
 	}
+}
+
+// Whatever is asked of a workload at once, at most one tree of it runs, its
+// status says so, and when it is removed nothing is left.
+func TestRealAllAtOnce(t *testing.T) {
+	s := site(t)
+	ctx := context.Background()
+	mark := "wakepoint-test-" + strconv.Itoa(os.Getpid())
+	for _, removeToo := range []bool{false, true} {
+		spec := shell(": " + mark + "; " + counter)
+		spec.Name = "web"
+		launch(t, s, spec, api.Policy{EverySeconds: 0.2})
+		if _, err := Stop(ctx, s, "web", StopOptions{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { _, _ = Start(ctx, s, "web", nil) })
+		}
+		if removeToo {
+			wg.Go(func() {
+				if err := Remove(ctx, s, "web"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		list, err := List(ctx, s)
+		if err != nil || len(list) == 0 != removeToo {
+			t.Fatalf("%+v %v", list, err)
+		}
+		if !removeToo {
+			if n := len(processesWith(t, mark)); n != 1 || list[0].State != api.Running {
+				t.Errorf("%d run, and it is %s", n, list[0].State)
+			}
+			if err := Remove(ctx, s, "web"); err != nil {
+				t.Error(err)
+			}
+		}
+		eventually(t, "nothing is left", func() bool { return len(processesWith(t, mark)) == 0 })
+	}
+}
+
+// processesWith returns the shells whose script holds a mark; one that such a
+// shell has just forked is none.
+func processesWith(t *testing.T, mark string) (pids []int) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[int]bool{}
+	for _, name := range all {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if p, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(p), "sh\x00-c\x00: "+mark) {
+			found[pid] = true
+		}
+	}
+	for pid := range found {
+		if line := lineOf(pid); startTicks(pid) != 0 && len(line) > 1 && !found[line[1]] {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

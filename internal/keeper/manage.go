@@ -331,30 +331,40 @@ func Wait(ctx context.Context, s Site, name string) (api.Status, error) {
 	}
 }
 
+// removeWait is how long Remove contends with keepers that come and go.
+const removeWait = 5 * time.Second
+
 // Remove ends a workload, if it runs, and deletes it with all its generations,
 // whatever of it is damaged.
 func Remove(ctx context.Context, s Site, name string) error {
+	for end := time.Now().Add(removeWait); ; {
+		err := s.removeOnce(ctx, name)
+		// A keeper that died may have left the tree; one may have come since
+		// none answered.
+		again := errors.Is(err, errKeeperDied) || errors.Is(err, store.ErrLocked)
+		if !again || ctx.Err() != nil || time.Now().After(end) {
+			return explainNil(name, err)
+		}
+	}
+}
+
+func (s Site) removeOnce(ctx context.Context, name string) error {
 	w, err := s.salvage(name)
 	if err != nil {
 		return err
 	}
-	for end := time.Now().Add(lockWait); ; {
-		_, err = s.ask(ctx, w.Dir(), name, api.Request{Op: api.OpRemove}, nil)
-		if !errors.Is(err, errKeeperDied) || time.Now().After(end) {
-			break // else the tree may live
-		}
-	}
+	_, err = s.ask(ctx, w.Dir(), name, api.Request{Op: api.OpRemove}, nil)
 	if err == nil || errors.Is(err, api.ErrNoKeeper) {
 		err = endTree(ctx, w) // without a keeper, or left by it just now
 	}
 	if err != nil {
-		return explain(name, err)
+		return err
 	}
 	st, err := s.open()
 	if err != nil {
 		return err
 	}
-	return explainNil(name, remove(ctx, st, name))
+	return remove(ctx, st, name)
 }
 
 // remove deletes a workload, and waits a little for a keeper that is just

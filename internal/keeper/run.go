@@ -48,12 +48,9 @@ func Run(ctx context.Context, o Options) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("hide the keeper's memory: %w", err)
 	}
-	s, err := store.Open(o.StoreDir, store.Options{})
+	w, err := o.workload(o.Name)
 	if err != nil {
-		return err
-	}
-	w, err := s.Workload(o.Name)
-	if err != nil {
+		newReporter(o.Report).done(Outcome{Name: o.Name, Err: explain(o.Name, err)}, 0)
 		return err
 	}
 	if o.Log == nil {

@@ -117,6 +117,10 @@ func hintPrivate(dir string) string {
 	return "others may have changed what is in it; if they have not, `chmod 700 " + dir + "`, else name another directory"
 }
 
+func noWorkload(name string) *api.Error {
+	return api.Errorf(api.CodeNotFound, "`wakepoint ps` lists the workloads", "no workload %q", name)
+}
+
 // workload opens one workload of the store.
 func (s Site) workload(name string) (*store.Workload, error) {
 	st, err := s.open()
@@ -126,7 +130,7 @@ func (s Site) workload(name string) (*store.Workload, error) {
 	w, err := st.Workload(name)
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrName):
-		return nil, api.Errorf(api.CodeNotFound, "`wakepoint ps` lists the workloads", "no workload %q", name)
+		return nil, noWorkload(name)
 	case errors.Is(err, store.ErrDamaged):
 		return nil, damagedError(name, err)
 	case err != nil:
@@ -135,8 +139,16 @@ func (s Site) workload(name string) (*store.Workload, error) {
 	return w, nil
 }
 
-// errKeeperDied says that a keeper ended before it could report.
-var errKeeperDied = errors.New("its keeper died")
+// errKeeperDied says that a keeper ended before it could report; errGuardDied
+// that its guard did so too, so that no other one comes.
+var (
+	errKeeperDied = errors.New("its keeper died")
+	errGuardDied  = fmt.Errorf("%w, and its guard", errKeeperDied)
+)
+
+// guardEnd is how long a guard that was killed with its keeper may take to be
+// gone.
+const guardEnd = 200 * time.Millisecond
 
 // spawn starts a guard for a workload and waits for its keeper to report on
 // its action. The guard outlives this process.
@@ -149,6 +161,9 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 	log, err := openLog(filepath.Join(dir, logName))
 	if err != nil {
 		w.Close()
+		if _, gone := os.Stat(dir); errors.Is(gone, fs.ErrNotExist) {
+			return out, 0, noWorkload(a.Name) // it was removed just now
+		}
 		return out, 0, fmt.Errorf("open the keeper's log: %w", err)
 	}
 	a.Site, a.report = s, true
@@ -168,7 +183,8 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 	if err != nil {
 		return out, 0, fmt.Errorf("start the keeper: %w", err)
 	}
-	go func() { _ = cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go s.watch(ctx, dir, cancel)
@@ -181,7 +197,13 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 			if ctx.Err() != nil {
 				return out, 0, caused(ctx, ctx.Err())
 			}
-			return out, 0, api.Errorf(api.CodeFailed, "see "+filepath.Join(dir, logName), "%w", errKeeperDied)
+			hint := "see " + filepath.Join(dir, logName)
+			select {
+			case <-ended:
+				return out, 0, api.Errorf(api.CodeFailed, hint, "%w", errGuardDied)
+			case <-time.After(guardEnd):
+				return out, 0, api.Errorf(api.CodeFailed, hint, "%w", errKeeperDied)
+			}
 		}
 		progress.say(line.Progress)
 		if line.Outcome != nil {
