@@ -61,7 +61,7 @@ func (a *app) printFindings(findings []engine.Feature) error {
 			missing = append(missing, f.Name)
 		}
 		if !f.OK && f.Hint != "" && a.format != "json" {
-			fmt.Fprintf(a.err, "hint: %s: %s\n", f.Name, f.Hint)
+			fmt.Fprintf(a.err, "hint: %s: %s\n", f.Name, a.atStore(f.Hint))
 		}
 	}
 	if len(missing) > 0 {

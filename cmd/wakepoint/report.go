@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -129,8 +131,26 @@ func (a *app) report(err error) int {
 func (a *app) complain(words, hint string) {
 	fmt.Fprintf(a.err, "wakepoint: %s\n", words)
 	if hint != "" {
-		fmt.Fprintf(a.err, "hint: %s\n", hint)
+		fmt.Fprintf(a.err, "hint: %s\n", a.atStore(hint))
 	}
+}
+
+var command = regexp.MustCompile("`(wakepoint) [^`]*`")
+
+// atStore adds --store to the commands in a text where this one was given it,
+// so that they do what is meant when they are copied.
+func (a *app) atStore(text string) string {
+	if usual, _ := a.defaultPaths(os.Getuid()); a.storeDir == usual || a.storeDir == "" {
+		return text
+	}
+	return command.ReplaceAllStringFunc(text, func(line string) string {
+		if strings.HasSuffix(line, " --help`") {
+			return line
+		}
+		words := strings.SplitN(strings.Trim(line, "`"), " ", 3)
+		words = slices.Insert(words, 2, "--store", commandText([]string{a.storeDir}))
+		return "`" + strings.Join(words, " ") + "`"
+	})
 }
 
 // asError gives every error an exit code and, where one is known, a hint.

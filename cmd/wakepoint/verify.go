@@ -150,7 +150,7 @@ func (a *app) warnOf(site keeper.Site, names ...string) {
 			name = "the store"
 		}
 		for _, d := range v.Damage {
-			a.say("%s: %s", name, d)
+			a.say("%s: %s", name, a.atStore(d.String()))
 		}
 	}
 }

@@ -68,6 +68,23 @@ func TestAsError(t *testing.T) {
 	}
 }
 
+// TestAtStore: a hint is about the store that the command was about.
+func TestAtStore(t *testing.T) {
+	const hint = "see `wakepoint log web`, `ps -ef`, `wakepoint verify` and `wakepoint ps --help`"
+	for store, want := range map[string]string{
+		"":           hint,
+		"/usual":     hint,
+		"/backup/it": "see `wakepoint log --store /backup/it web`, `ps -ef`, `wakepoint verify --store /backup/it` and `wakepoint ps --help`",
+		"my store":   "see `wakepoint log --store 'my store' web`, `ps -ef`, `wakepoint verify --store 'my store'` and `wakepoint ps --help`",
+	} {
+		a := newApp(nil, nil, nil, []string{"WAKEPOINT_STORE=/usual"})
+		a.storeDir = store
+		if got := a.atStore(hint); got != want {
+			t.Errorf("%q: %s", store, got)
+		}
+	}
+}
+
 func TestNamed(t *testing.T) {
 	names := func() []string { return []string{"web", "mail"} }
 	missing := api.Errorf(api.CodeNotFound, "", "no such workload")
