@@ -116,6 +116,9 @@ func (a arguments) keep(report *os.File) syscall.WaitStatus {
 // wantsKeeper says whether the workload lives, or was just being brought up,
 // which ends with the keeper that does it.
 func (a arguments) wantsKeeper() bool {
+	if _, err := os.Lstat(a.StoreDir); err != nil {
+		return false // Open would make a store where one was removed
+	}
 	s, err := store.Open(a.StoreDir, store.Options{})
 	if err != nil {
 		return false

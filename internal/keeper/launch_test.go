@@ -223,3 +223,15 @@ func processesWith(t *testing.T, mark string) (pids []int) {
 	}
 	return pids
 }
+
+// A guard whose store was removed makes no other in its place.
+func TestGuardWithoutAStore(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	a := arguments{Options: Options{Site: Site{StoreDir: dir}, Name: "web"}}
+	if a.wantsKeeper() {
+		t.Error("it wants a keeper")
+	}
+	if _, err := os.Lstat(dir); !os.IsNotExist(err) {
+		t.Errorf("it made a store: %v", err)
+	}
+}
