@@ -35,6 +35,7 @@ type process struct {
 	nudges  int
 	tasks   []procfs.Status // of threads, same order
 	space   *frozenSpace
+	mem     *os.File // see memory
 }
 
 func (p *process) leader() *tracee.Thread { return p.threads[0] }
@@ -48,6 +49,7 @@ type Frozen struct {
 	files     []OpenFile
 	image     *dumper
 	asleep    map[int]int64
+	broke     map[int]bool // threads whose call is made again, and may last too long
 	obstacles []Obstacle
 	lasting   bool // an obstacle will not be gone in a moment
 	over      bool
@@ -70,7 +72,7 @@ func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
 		if err = t.lingerers(time.Now().Add(freezeTime)); err != nil {
 			return nil, fmt.Errorf("freeze: %w", err)
 		}
-		f := &Frozen{tree: t, byPID: map[int]*process{}, since: time.Now(), obstacles: slices.Clone(t.foreign), lasting: len(t.foreign) > 0}
+		f := &Frozen{tree: t, byPID: map[int]*process{}, broke: map[int]bool{}, since: time.Now(), obstacles: slices.Clone(t.foreign), lasting: len(t.foreign) > 0}
 		err = t.tracer.Do(f.stop)
 		if err == nil {
 			err = f.examine()
@@ -304,7 +306,7 @@ func (f *Frozen) waitAll(p *process, deadline time.Time) error {
 		var late *tracee.Thread
 		alive := p.threads[:0]
 		for _, t := range p.threads {
-			if err := t.Poll(); err != nil && !errors.Is(err, tracee.ErrGone) {
+			if err := f.poll(t); err != nil && !errors.Is(err, tracee.ErrGone) {
 				return err
 			}
 			if t.Gone {
@@ -324,6 +326,15 @@ func (f *Frozen) waitAll(p *process, deadline time.Time) error {
 		}
 		tracee.Pause(spin)
 	}
+}
+
+// poll looks once whether a thread has stopped, and then at what it was in.
+func (f *Frozen) poll(t *tracee.Thread) error {
+	before := t.Stopped
+	if err := t.Poll(); err != nil || before || !t.Stopped {
+		return err
+	}
+	return f.brokeOff(t)
 }
 
 func (f *Frozen) blocked(p *process, t *tracee.Thread) error {

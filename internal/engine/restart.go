@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -51,13 +52,58 @@ func (d *dumper) interrupted(t *tracee.Thread, r *abi.Regs, th *image.Thread) er
 		return nil
 	case arch.RestartKind(r) == abi.ErestartRestart:
 		return d.blocked(t, r, th)
-	case int64(r[arch.Result]) != -int64(unix.EINTR) || call == arch.NR.Close:
+	case !d.f.broke[t.TID]:
 		return nil
 	}
-	if err := d.limited(t, r, th); err != nil {
+	delete(d.f.broke, t.TID)
+	if err := d.limited(d.f.byPID[t.TGID], t, r, th); err != nil {
 		return err
 	}
 	return t.SetRegs(*r)
+}
+
+// brokeOff looks at a thread that has just stopped: what would return EINTR is
+// made again, also if we die at once.
+func (f *Frozen) brokeOff(t *tracee.Thread) error {
+	arch := f.tree.arch
+	delete(f.broke, t.TID)
+	r, err := t.Regs()
+	if call := int(int32(r[arch.Call])); err != nil || call < 0 || int64(r[arch.Result]) != -int64(unix.EINTR) || call == arch.NR.Close {
+		return err
+	}
+	r[arch.Result] = ^uint64(abi.ErestartNoHand - 1)
+	f.broke[t.TID] = true
+	return t.SetRegs(r)
+}
+
+// settle does for a thread that is let go undescribed what interrupted does:
+// a freeze that gave up makes no call longer.
+func (f *Frozen) settle(p *process, t *tracee.Thread) error {
+	if !f.broke[t.TID] {
+		return nil
+	}
+	delete(f.broke, t.TID)
+	r, err := t.Regs()
+	if err != nil {
+		return err
+	}
+	d := dumper{f: f}
+	if err := d.limited(p, t, &r, &image.Thread{}); err != nil {
+		return err
+	}
+	return t.SetRegs(r)
+}
+
+// memory is the memory of a process, also of one that was not looked at yet.
+func (p *process) memory() (*os.File, error) {
+	if p.space != nil && p.space.space.Mem != nil {
+		return p.space.space.Mem, nil
+	}
+	var err error
+	if p.mem == nil {
+		p.mem, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", p.pid), os.O_RDWR, 0)
+	}
+	return p.mem, err
 }
 
 // slept is how long a thread had been asleep when it was stopped, ns.
@@ -106,19 +152,22 @@ func (d *dumper) blocked(t *tracee.Thread, r *abi.Regs, th *image.Thread) error 
 	return nil
 }
 
-// limited has a call that returned EINTR made again, or ends it when its time
-// is up.
-func (d *dumper) limited(t *tracee.Thread, r *abi.Regs, th *image.Thread) error {
+// limited takes care of the time-out of a call that is made again, or ends it
+// when its time is up.
+func (d *dumper) limited(p *process, t *tracee.Thread, r *abi.Regs, th *image.Thread) error {
 	arch := d.f.tree.arch
 	b, old, now, err := d.note(t, r)
 	if err != nil {
 		return err
 	}
-	r[arch.Result] = ^uint64(abi.ErestartNoHand - 1)
+	mem, err := p.memory()
+	if err != nil {
+		return err
+	}
 	if old.call == b.call && r[arch.Call]>>32 == callMark>>32 {
 		b.deadline = old.deadline
 	} else {
-		timeout, has := d.limit(t, &b)
+		timeout, has := d.limit(p, mem, &b)
 		if !has {
 			return nil
 		}
@@ -130,7 +179,7 @@ func (d *dumper) limited(t *tracee.Thread, r *abi.Regs, th *image.Thread) error 
 		r[arch.Args[3]] = b.args[3]
 	} else if left == 0 {
 		r[arch.Result], r[arch.Call] = timedOut(&arch.NR, b.call), ^uint64(0)
-		return d.nothingReady(t, &b)
+		return d.nothingReady(mem, &b)
 	}
 	r[arch.Call] = uint64(b.call) | callMark
 	d.f.tree.broken[t.TID] = b
@@ -151,8 +200,8 @@ func timedOut(nr *abi.Calls, call int) uint64 {
 
 // nothingReady fills in what a call that waits for descriptors reports when
 // its time is up: that none is ready.
-func (d *dumper) nothingReady(t *tracee.Thread, b *broken) (err error) {
-	mem, nr := d.f.byPID[t.TGID].space.space.Mem, &d.f.tree.arch.NR
+func (d *dumper) nothingReady(mem io.WriterAt, b *broken) (err error) {
+	nr := &d.f.tree.arch.NR
 	switch b.call {
 	case nr.Ppoll:
 		for i := range b.args[1] { // struct pollfd has its result in the last two of eight bytes
@@ -171,9 +220,8 @@ func (d *dumper) nothingReady(t *tracee.Thread, b *broken) (err error) {
 }
 
 // limit is the time-out of a call that does not go on by itself, ns.
-func (d *dumper) limit(t *tracee.Thread, b *broken) (ns int64, has bool) {
-	nr, p := &d.f.tree.arch.NR, d.f.byPID[t.TGID]
-	mem := p.space.space.Mem
+func (d *dumper) limit(p *process, mem io.ReaderAt, b *broken) (ns int64, has bool) {
+	nr := &d.f.tree.arch.NR
 	at := func(k int) (int64, bool) {
 		if b.args[k] == 0 {
 			return 0, false

@@ -21,16 +21,15 @@ func (f *Frozen) Thaw() error {
 	for _, o := range f.files {
 		_ = o.File.Close()
 	}
-	err := f.tree.tracer.Do(func() error {
+	return f.tree.tracer.Do(func() error {
 		all := f.tidy()
 		// Children first: a parent that goes on finds them as they were.
 		for i := len(f.processes) - 1; i >= 0; i-- {
-			all = errors.Join(all, f.processes[i].detach(f.tree))
+			all = errors.Join(all, f.detach(f.processes[i]))
 		}
+		f.release()
 		return all
 	})
-	f.release()
-	return err
 }
 
 // tidy takes our pad out of a tree that is not a workload of its own: nothing
@@ -55,18 +54,22 @@ func (f *Frozen) tidy() error {
 const letGoTime = 20 * time.Millisecond
 
 // linger lets a thread go as soon as it stops, which may be much later: it
-// waits in the kernel for something that cannot be interrupted.
-func (t *Tree) linger(th *tracee.Thread) {
+// waits in the kernel for something that cannot be interrupted. BUG: a signal
+// that is ignored is not while it is traced (sig_ignored, kernel/signal.c), so
+// that the SIGCHLD of its vfork can break off a call of another thread.
+func (f *Frozen) linger(p *process, th *tracee.Thread) {
+	t := f.tree
 	t.lingering.Add(1)
 	go func() {
 		defer t.lingering.Add(-1)
 		for over := false; !over; time.Sleep(2 * time.Millisecond) {
 			err := t.tracer.Do(func() error {
-				if err := th.Poll(); err != nil {
+				if err := f.poll(th); err != nil {
 					return err
 				}
 				if over = th.Gone || th.Stopped; th.Stopped {
-					return th.Detach()
+					defer f.release()
+					return errors.Join(f.settle(p, th), th.Detach())
 				}
 				return nil
 			})
@@ -87,26 +90,34 @@ func (t *Tree) lingerers(deadline time.Time) error {
 	return nil
 }
 
-func (p *process) detach(tree *Tree) error {
+func (f *Frozen) detach(p *process) error {
 	var all error
 	for _, t := range p.threads {
 		if t.Gone {
 			continue
 		}
 		if !t.Stopped { // it did not come to its stop: detaching needs one
-			err := t.WaitStop(time.Now().Add(letGoTime))
-			if errors.Is(err, tracee.ErrGone) {
+			for spin, deadline := 0, time.Now().Add(letGoTime); !t.Stopped && !t.Gone && time.Now().Before(deadline); spin++ {
+				if f.poll(t) != nil {
+					break
+				}
+				tracee.Pause(spin)
+			}
+			if t.Gone {
 				continue
 			}
-			if err != nil {
-				tree.linger(t)
+			if !t.Stopped {
+				f.linger(p, t)
 				continue
 			}
+		}
+		if err := f.settle(p, t); err != nil && !errors.Is(err, tracee.ErrGone) {
+			all = errors.Join(all, err)
 		}
 		err := t.Detach()
 		switch {
 		case errors.Is(err, tracee.ErrGone):
-			tree.linger(t) // it was killed: its parent hears of it only when we have
+			f.linger(p, t) // it was killed: its parent hears of it only when we have
 		case err != nil:
 			all = errors.Join(all, err)
 		}
@@ -147,6 +158,10 @@ func (f *Frozen) release() {
 	for _, p := range f.processes {
 		if p.space != nil {
 			p.space.close()
+		}
+		if p.mem != nil {
+			_ = p.mem.Close()
+			p.mem = nil
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"context"
+	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -28,4 +31,27 @@ func TestZooPatience(t *testing.T) {
 		{name: "patience", checkpoints: 35, gap: 200 * time.Millisecond},
 		{name: "patience", first: 7 * time.Second, gap: 900 * time.Millisecond},
 	})
+}
+
+// TestGivenUp: a freeze that gives up, because a thread does not stop, has not
+// broken off what the others wait in.
+func TestGivenUp(t *testing.T) {
+	needRoot(t)
+	z := &cage{t: t, animal: animal{name: "given_up"}, program: build(t, "calls"), dir: t.TempDir()}
+	z.start()
+	z.rounds(1)
+	for gaveUp := 0; gaveUp < 20; time.Sleep(100 * time.Millisecond) {
+		f, err := z.tree.Freeze(context.Background())
+		switch {
+		case errors.Is(err, os.ErrProcessDone):
+			t.Fatalf("%v\n%s", err, z.tail())
+		case err != nil:
+			gaveUp++
+		default: // between two children
+			if err := f.Thaw(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	z.rounds(2)
 }

@@ -457,6 +457,26 @@ static void patience_(void) {
 	}
 }
 
+// A thread that waits for its vfork does not stop; what the others wait in must
+// not notice that a freeze gave up. The child ends without a signal.
+static void *cannot_stop(void *p) {
+	FOREVER {
+		pid_t c = syscall(SYS_clone, CLONE_VFORK, 0, 0, 0, 0);
+		if (c == 0) {
+			struct timespec t = {2, 0};
+			syscall(SYS_nanosleep, &t, 0);
+			_exit(0);
+		}
+		waitpid(c, 0, __WALL);
+	}
+	return p;
+}
+static void given_up(void) {
+	pthread_t t;
+	MUST(pthread_create(&t, 0, cannot_stop, 0) == 0);
+	epoll_wait_();
+}
+
 #define A(f) {#f, f}
 struct animal animals[] = {
 	{"nanosleep", nanosleeps}, A(clock_rel), A(clock_real_rel), A(clock_abs), {"poll", poll_}, A(poll_fd), {"ppoll", ppoll_},
@@ -464,5 +484,5 @@ struct animal animals[] = {
 	{"epoll_pwait2", epoll_pwait2_}, A(futex_rel), A(futex_abs), A(sem_timed), A(sem_clock), A(cond_timed), A(mutex_timed),
 	{"sigtimedwait", sigtimed}, A(read_pipe), A(write_pipe), A(read_eventfd), A(read_timerfd), {"accept", accept_}, A(accept_unix), A(recv_udp),
 	A(recvmsg_udp), A(recv_unix), A(recv_dgram), A(read_timeo), A(read_socket), {"wait4", wait4_}, {"waitid", waitid_},
-	{"pause", pause_}, {"sigsuspend", sigsuspend_}, {"sigwait", sigwait_}, A(read_restart), {"lock_wait", flock_}, {"patience", patience_}, {0, 0},
+	{"pause", pause_}, {"sigsuspend", sigsuspend_}, {"sigwait", sigwait_}, A(read_restart), {"lock_wait", flock_}, {"patience", patience_}, A(given_up), {0, 0},
 };
