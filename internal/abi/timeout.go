@@ -3,6 +3,7 @@ package abi
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"slices"
 )
@@ -74,4 +75,41 @@ func (a *Arch) GuessCall(mem io.ReaderAt, ip uint64, args *[6]uint64) int {
 		return nr.Poll
 	}
 	return nr.Nanosleep
+}
+
+// Results of calls that have timed out (include/uapi/asm-generic/errno.h).
+const (
+	eagain      = 11
+	einprogress = 115
+)
+
+// TimedOut is what a call returns whose time is up.
+func (a *Arch) TimedOut(call int) uint64 {
+	switch nr := &a.NR; call {
+	case nr.EpollPwait2, nr.IoGetevents, nr.Ppoll, nr.Pselect6:
+		return 0
+	case nr.Connect:
+		return ^uint64(einprogress - 1)
+	}
+	return ^uint64(eagain - 1)
+}
+
+// NothingReady fills in what a call that waits for descriptors reports when
+// its time is up: that none is ready.
+func (a *Arch) NothingReady(mem io.WriterAt, call int, args *[6]uint64) (err error) {
+	switch nr := &a.NR; call {
+	case nr.Ppoll:
+		for i := range args[1] { // struct pollfd has its result in the last two of eight bytes
+			_, werr := mem.WriteAt(make([]byte, 2), int64(args[0]+8*i+6))
+			err = errors.Join(err, werr)
+		}
+	case nr.Pselect6:
+		for _, set := range args[1:4] {
+			if set != 0 {
+				_, werr := mem.WriteAt(make([]byte, (args[0]+63)/64*8), int64(set))
+				err = errors.Join(err, werr)
+			}
+		}
+	}
+	return err
 }

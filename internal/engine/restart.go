@@ -2,7 +2,6 @@ package engine
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -178,45 +177,13 @@ func (d *dumper) limited(p *process, t *tracee.Thread, r *abi.Regs, th *image.Th
 		b.args[3] = uint64((left + 999999) / 1e6)
 		r[arch.Args[3]] = b.args[3]
 	} else if left == 0 {
-		r[arch.Result], r[arch.Call] = timedOut(&arch.NR, b.call), ^uint64(0)
-		return d.nothingReady(mem, &b)
+		r[arch.Result], r[arch.Call] = arch.TimedOut(b.call), ^uint64(0)
+		return arch.NothingReady(mem, b.call, &b.args)
 	}
 	r[arch.Call] = uint64(b.call) | callMark
 	d.f.tree.broken[t.TID] = b
 	th.Restart = &image.Restart{Call: b.call, Args: b.args, Left: left}
 	return nil
-}
-
-// timedOut is what a call returns whose time is up.
-func timedOut(nr *abi.Calls, call int) uint64 {
-	switch call {
-	case nr.EpollPwait2, nr.IoGetevents, nr.Ppoll, nr.Pselect6:
-		return 0
-	case nr.Connect:
-		return ^uint64(unix.EINPROGRESS - 1)
-	}
-	return ^uint64(unix.EAGAIN - 1)
-}
-
-// nothingReady fills in what a call that waits for descriptors reports when
-// its time is up: that none is ready.
-func (d *dumper) nothingReady(mem io.WriterAt, b *broken) (err error) {
-	nr := &d.f.tree.arch.NR
-	switch b.call {
-	case nr.Ppoll:
-		for i := range b.args[1] { // struct pollfd has its result in the last two of eight bytes
-			_, werr := mem.WriteAt(make([]byte, 2), int64(b.args[0]+8*i+6))
-			err = errors.Join(err, werr)
-		}
-	case nr.Pselect6:
-		for _, set := range b.args[1:4] {
-			if set != 0 {
-				_, werr := mem.WriteAt(make([]byte, (b.args[0]+63)/64*8), int64(set))
-				err = errors.Join(err, werr)
-			}
-		}
-	}
-	return err
 }
 
 // limit is the time-out of a call that does not go on by itself, ns.
