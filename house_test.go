@@ -34,7 +34,8 @@ internal/health:
 internal/object:            internal/disk
 internal/object/s3:         internal/object
 internal/object/objecttest: internal/object
-internal/store:             internal/disk internal/object
+internal/seal:              internal/disk
+internal/store:             internal/disk internal/object internal/seal
 internal/redo:              internal/disk
 internal/files:             internal/disk internal/sys
 durable:                    internal/disk internal/redo
@@ -54,7 +55,7 @@ internal/engine:            internal/abi internal/sys internal/procfs internal/i
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api
-internal/keeper:            internal/api internal/disk internal/engine internal/files internal/health internal/image internal/object internal/policy internal/redo internal/store internal/terminal
+internal/keeper:            internal/api internal/disk internal/engine internal/files internal/health internal/image internal/object internal/policy internal/redo internal/seal internal/store internal/terminal
 internal/vmtest:
 cmd/wakepoint:              durable internal/api internal/engine internal/image internal/keeper internal/machine internal/object internal/object/s3 internal/store internal/terminal internal/web
 `

@@ -62,7 +62,7 @@ func writeHarm(ts *testscript.TestScript, path string, b []byte) {
 
 // wakepointAt runs a command on a store and returns its exit code and words.
 func wakepointAt(ts *testscript.TestScript, store string, args ...string) (code int, words string) {
-	cmd := exec.Command("wakepoint", append([]string{"--store", store}, args...)...)
+	cmd := exec.Command("wakepoint", append([]string{"--store", store, "--key", ts.Getenv("WAKEPOINT_KEY")}, args...)...)
 	cmd.Dir = ts.Getenv("WORK")
 	out, err := cmd.CombinedOutput()
 	if _, failed := err.(*exec.ExitError); err != nil && !failed {

@@ -92,7 +92,7 @@ func prove(t *testing.T, row savedRow) {
 	t.Cleanup(func() { removeAll(top) })
 	output := filepath.Join(top, "store", "workloads", "row", api.OutputName)
 	wakepoint := func(args ...string) (string, error) {
-		cmd := exec.Command("wakepoint", append([]string{"--store", filepath.Join(top, "store")}, args...)...)
+		cmd := exec.Command("wakepoint", append([]string{"--store", filepath.Join(top, "store"), "--key", filepath.Join(top, "key")}, args...)...)
 		cmd.Dir = work
 		p, err := cmd.CombinedOutput()
 		return string(p), err

@@ -108,9 +108,7 @@ func (a *app) restoreFrom(ctx context.Context, f restoreFlags) error {
 		return err
 	}
 	code, err := untilFree(ctx, func() (int, error) {
-		return keeper.RestoreFrom(ctx, f.from, keeper.RestoreFromOptions{
-			Detach: f.detach, PIDFile: f.pidFile, NewPIDNS: f.newNS, Program: site.Program,
-		})
+		return site.RestoreFrom(ctx, f.from, keeper.RestoreFromOptions{Detach: f.detach, PIDFile: f.pidFile, NewPIDNS: f.newNS})
 	})
 	if err != nil {
 		return about(f.from, err)
@@ -172,7 +170,11 @@ it back.`,
 			return api.Errorf(api.CodeRefused, "`wakepoint checkpoint "+name+"` takes a generation of it, `wakepoint stop "+name+"` ends it with one",
 				"pid %d belongs to the workload %s", pid, name)
 		}
-		if err := keeper.DumpTo(ctx, to, pid, leave); err != nil {
+		site, err := a.site()
+		if err != nil {
+			return err
+		}
+		if err := site.DumpTo(ctx, to, pid, leave); err != nil {
 			return about(fmt.Sprintf("pid %d", pid), err)
 		}
 		a.say("pid %d is in %s", pid, to)

@@ -42,16 +42,16 @@ restore. A DIR that "wakepoint dump" wrote is named with a / in it.`,
 		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeNames,
 	}, []int{4, 7}, func(ctx context.Context, args []string) error {
+		site, err := a.site()
+		if err != nil {
+			return err
+		}
 		if len(args) > 0 && strings.Contains(args[0], "/") {
-			v, err := keeper.VerifyDump(ctx, args[0])
+			v, err := site.VerifyDump(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			return a.printVerified([]keeper.Verified{v})
-		}
-		site, err := a.site()
-		if err != nil {
-			return err
 		}
 		if len(args) > 0 {
 			return a.onNamed(ctx, site, args[0], func() error { return a.verify(ctx, site, args...) })

@@ -71,7 +71,7 @@ type FS interface {
 	// the name; it is fs.ErrNotExist when the name went away meanwhile. Two
 	// locks exclude each other also within one process.
 	Lock(name string, mode LockMode) (io.Closer, error)
-	// Private returns ErrNotPrivate unless name is a directory of this
+	// Private returns ErrNotPrivate unless name is a file or directory of this
 	// process's user that nobody else can read or write.
 	Private(name string) error
 	// Volatile reports whether a directory lies in memory, so that a boot

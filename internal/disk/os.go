@@ -88,8 +88,6 @@ func (OS) Private(name string) error {
 		return err
 	}
 	switch {
-	case !dir.IsDir():
-		return fmt.Errorf("%s: not a directory: %w", name, ErrNotPrivate)
 	case !owned(dir):
 		return fmt.Errorf("%s: owned by another user: %w", name, ErrNotPrivate)
 	case shared(dir):

@@ -72,7 +72,7 @@ type command struct {
 func newCommand(b *testing.B) command {
 	b.Helper()
 	dir := b.TempDir()
-	c := command{b: b, path: filepath.Join(dir, "wakepoint"), env: append(os.Environ(), "WAKEPOINT_STORE="+filepath.Join(dir, "store"))}
+	c := command{b: b, path: filepath.Join(dir, "wakepoint"), env: append(os.Environ(), "WAKEPOINT_STORE="+filepath.Join(dir, "store"), "WAKEPOINT_KEY="+filepath.Join(dir, "key"))}
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", c.path, "github.com/wakepoint/wakepoint/cmd/wakepoint")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
-	"github.com/wakepoint/wakepoint/internal/store"
 )
 
 // reportFD is the descriptor on which a keeper reports its action to
@@ -119,7 +118,7 @@ func (a arguments) wantsKeeper() bool {
 	if _, err := os.Lstat(a.StoreDir); err != nil {
 		return false // Open would make a store where one was removed
 	}
-	s, err := store.Open(a.StoreDir, store.Options{})
+	s, err := a.openStore()
 	if err != nil {
 		return false
 	}

@@ -23,7 +23,7 @@ import (
 // exists and is empty. The tree is ended when the generation is committed,
 // or, with leaveRunning, goes on. On an error it runs on as before, and dir
 // is as it was.
-func DumpTo(ctx context.Context, dir string, pid int, leaveRunning bool) (err error) {
+func (s Site) DumpTo(ctx context.Context, dir string, pid int, leaveRunning bool) (err error) {
 	spec := api.Spec{Name: filepath.Base(dir), Adopt: pid, Created: time.Now()}
 	if err := describeProcess(&spec); err != nil {
 		return err
@@ -37,7 +37,7 @@ func DumpTo(ctx context.Context, dir string, pid int, leaveRunning bool) (err er
 			clearDir(dir, made)
 		}
 	}()
-	w, err := store.OpenWorkload(dir)
+	w, err := s.openDump(dir)
 	if err != nil {
 		return explainDump(dir, err)
 	}
@@ -135,17 +135,16 @@ type RestoreFromOptions struct {
 	Detach   bool   // return when it runs; else when it has ended
 	PIDFile  string // gets the root's PID as the caller sees it; may be empty
 	NewPIDNS bool   // into namespaces of its own instead of the host's same PIDs
-	Program  string // as in Site
 }
 
 // RestoreFrom brings back the tree that DumpTo wrote into dir. Without Detach
 // it returns when the tree has ended, with the exit code of its root: 128+n
 // for a signal. When ctx ends first the tree runs on.
-func RestoreFrom(ctx context.Context, dir string, o RestoreFromOptions) (exitCode int, err error) {
+func (s Site) RestoreFrom(ctx context.Context, dir string, o RestoreFromOptions) (exitCode int, err error) {
 	if !isDump(dir) {
 		return 0, noDump(dir)
 	}
-	w, err := store.OpenWorkload(dir)
+	w, err := s.openDump(dir)
 	if err != nil {
 		return 0, explainDump(dir, err)
 	}
@@ -155,7 +154,7 @@ func RestoreFrom(ctx context.Context, dir string, o RestoreFromOptions) (exitCod
 	}
 	defer record.Close()
 	defer os.Remove(record.Name())
-	t, err := restoreDump(ctx, realMachine{}, realVault{w}, engine.RestoreOptions{Record: record, HostPIDs: !o.NewPIDNS, Helper: o.Program})
+	t, err := restoreDump(ctx, realMachine{}, realVault{w}, engine.RestoreOptions{Record: record, HostPIDs: !o.NewPIDNS, Helper: s.Program})
 	if err != nil {
 		return 0, explainDump(dir, err)
 	}

@@ -36,7 +36,7 @@ import (
 // Site is where workloads live.
 type Site struct {
 	StoreDir string // the store
-	KeyFile  string // the key file; unused until stores are sealed
+	KeyFile  string // the key that the store is sealed with; empty: the zero key
 	Program  string // path of the wakepoint program, which guards and keepers run; empty: this program
 
 	silent time.Duration // after which a keeper counts as one that does not answer; 0: silentAfter
@@ -77,18 +77,17 @@ func (s Site) filled() (Site, error) {
 	return s, err
 }
 
-// open opens the store.
-func (s Site) open() (*store.Store, error) {
-	st, err := store.Open(s.StoreDir, store.Options{})
-	if err != nil {
-		return nil, explainStore(s.StoreDir, err)
-	}
-	return st, nil
-}
-
 // explainStore says what is the matter with a store.
 func explainStore(dir string, err error) *api.Error {
+	var said *api.Error
+	if errors.As(err, &said) {
+		return said
+	}
 	switch {
+	case errors.Is(err, store.ErrKey):
+		return api.Errorf(api.CodeIntegrity, "--key names the file with the key that the store was sealed with", "%w", err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return api.Errorf(api.CodeFailed, "name a directory that is empty or does not exist", "%w", err)
 	case errors.Is(err, store.ErrForeign):
 		return api.Errorf(api.CodeFailed, "nothing was changed in it; name a directory that is empty or does not exist", "%w", err)
 	case errors.Is(err, disk.ErrNotPrivate):
@@ -109,7 +108,7 @@ func explainStore(dir string, err error) *api.Error {
 func hintPrivate(dir string) string {
 	info, err := os.Stat(dir)
 	switch {
-	case err != nil || !info.IsDir():
+	case err != nil:
 		return "name a directory that is empty or does not exist"
 	case info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()):
 		return "it belongs to another user: run as that user, or name another directory"

@@ -129,11 +129,11 @@ func Damaged(s Site, names ...string) ([]Verified, error) {
 }
 
 // VerifyDump reads every byte of what DumpTo wrote.
-func VerifyDump(ctx context.Context, dir string) (Verified, error) {
+func (s Site) VerifyDump(ctx context.Context, dir string) (Verified, error) {
 	if !isDump(dir) {
 		return Verified{}, noDump(dir)
 	}
-	w, err := store.OpenWorkload(dir)
+	w, err := s.openDump(dir)
 	if errors.Is(err, store.ErrDamaged) {
 		return lostWorkload(dir, dir, err), nil
 	}
@@ -169,7 +169,7 @@ func noDump(dir string) *api.Error {
 // look calls f for workloads. What cannot be opened because it is damaged is
 // among the results too.
 func (s Site) look(names []string, f func(w *store.Workload, name string) (Verified, error)) ([]Verified, error) {
-	st, err := store.Open(s.StoreDir, store.Options{})
+	st, err := s.openStore()
 	var de *store.DamageError
 	if errors.As(err, &de) {
 		v := Verified{}

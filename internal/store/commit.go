@@ -94,7 +94,6 @@ func (d *Draft) prepare(c CommitInfo) (*manifest, error) {
 func (d *Draft) manifest(c CommitInfo) *manifest {
 	slices.SortFunc(d.blobs, func(a, b blobRef) int { return cmp.Compare(a.Name, b.Name) })
 	m := &manifest{
-		Workload:   d.w.id[:],
 		Generation: uint64(d.gen),
 		Epoch:      d.epoch,
 		Pause:      int64(c.Pause),
@@ -110,7 +109,7 @@ func (d *Draft) manifest(c CommitInfo) *manifest {
 
 // index fills in the sections of a manifest and the packs that it refers to.
 func (d *Draft) index(m *manifest) {
-	m.NewBytes, m.TotalBytes = d.out.bytes, 0
+	m.NewBytes, m.TotalBytes = d.out.bytes(), 0
 	m.Sections, m.Packs = nil, nil
 	live := map[PackID]int64{}
 	for _, name := range slices.Sorted(maps.Keys(d.sections)) {
@@ -132,7 +131,7 @@ func (d *Draft) index(m *manifest) {
 			size[p.Pack] = p.Size
 		}
 	}
-	for i, p := range d.out.packs {
+	for i, p := range d.out.frames.packs {
 		size[packID(d.gen, i)] = p.size
 	}
 	for _, id := range slices.Sorted(maps.Keys(live)) {
@@ -155,6 +154,20 @@ func (d *Draft) index(m *manifest) {
 // the next begins, generation N+1 is never seen before N. TestCommitTrace
 // holds the order, TestCommitFaults makes every step fail.
 func (d *Draft) publish(ctx context.Context, m *manifest) error {
+	if err := d.out.copies.finish(); err != nil {
+		return err
+	}
+	m.Committed, m.NewBytes, m.Copies = d.w.o.Now().UnixNano(), d.out.bytes(), d.out.copies.next()
+	b, err := encodeCBOR(m)
+	if err != nil {
+		return err
+	}
+	if err := d.out.copies.add(place{}, b); err != nil {
+		return err
+	}
+	if err := d.out.copies.finish(); err != nil {
+		return err
+	}
 	if err := d.out.sync(); err != nil {
 		return err
 	}
@@ -162,14 +175,12 @@ func (d *Draft) publish(ctx context.Context, m *manifest) error {
 		return context.Cause(ctx)
 	}
 	d.w.mu.Lock()
-	err := d.w.checkWriter()
+	err = d.w.checkWriter()
 	d.w.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	m.Committed = d.w.o.Now().UnixNano()
-	b, err := encodeManifest(m)
-	if err != nil {
+	if b, err = encodeManifest(d.w.keys, m); err != nil {
 		return err
 	}
 	if err := d.out.publish(); err != nil {

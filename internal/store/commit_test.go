@@ -71,9 +71,13 @@ func TestCommitTrace(t *testing.T) {
 	write(t, w, 1, true, change2)
 	check("commit", `
 		create packs/.tmp-g2.0
+		create packs/.tmp-g2.c0
 		write packs/.tmp-g2.0
 		sync packs/.tmp-g2.0
+		write packs/.tmp-g2.c0
+		sync packs/.tmp-g2.c0
 		rename packs/.tmp-g2.0 packs/g2.0
+		rename packs/.tmp-g2.c0 packs/g2.c0
 		syncdir packs
 		create manifests/.tmp-g2
 		write manifests/.tmp-g2
@@ -82,6 +86,11 @@ func TestCommitTrace(t *testing.T) {
 		syncdir manifests`)
 	write(t, w, 2, true, func(*SectionWriter) error { return nil })
 	check("commit without a change", `
+		create packs/.tmp-g3.c0
+		write packs/.tmp-g3.c0
+		sync packs/.tmp-g3.c0
+		rename packs/.tmp-g3.c0 packs/g3.c0
+		syncdir packs
 		create manifests/.tmp-g3
 		write manifests/.tmp-g3
 		sync manifests/.tmp-g3
@@ -99,7 +108,12 @@ func TestCommitTrace(t *testing.T) {
 		rename .tmp-state state
 		syncdir .
 		remove manifests/g3
-		syncdir manifests`)
+		syncdir manifests
+		remove packs/g3.c0`)
+	forgetLast(t, w, check)
+}
+
+func forgetLast(t *testing.T, w *Workload, check func(what, want string)) {
 	must(t, w.Forget(2))
 	check("forget the last", `
 		create .tmp-state
@@ -110,7 +124,9 @@ func TestCommitTrace(t *testing.T) {
 		remove manifests/g2
 		syncdir manifests
 		remove packs/g1.0
-		remove packs/g2.0`)
+		remove packs/g1.c0
+		remove packs/g2.0
+		remove packs/g2.c0`)
 	must(t, w.PutRecord("policy", []byte("x")))
 	check("record", `
 		create records/.tmp-policy
@@ -199,7 +215,7 @@ type fault struct {
 func (f *fault) open() *Workload {
 	o := Options{FS: disk.Watch(unsynced{}, f.rec.watch), limits: defaultLimits}
 	o.limits.packSize = 64 << 10
-	w, err := openWorkload(f.rec.dir, o.filled())
+	w, err := openWorkload(f.rec.dir, [16]byte{}, o.filled())
 	if err == nil {
 		_, err = w.Lock()
 	}
@@ -310,8 +326,12 @@ func noLeftovers(t *testing.T, name string, w *Workload) {
 	for _, g := range gens {
 		m, err := w.manifest(g)
 		must(t, err)
+		for i := range m.Copies {
+			used[packID(g, copiesIndex+i).String()] = true
+		}
 		for _, p := range m.Packs {
 			used[p.Pack.String()] = true
+			used[packID(p.Pack.Generation(), copiesIndex).String()] = true
 		}
 	}
 	packs, err := w.packs.List()
@@ -371,7 +391,7 @@ func TestCommitRefusals(t *testing.T) {
 	must(t, err)
 	b, err := encodeCBOR(state{Epoch: 9})
 	must(t, err)
-	must(t, writeRecord(w.fs, filepath.Join(w.dir, stateFile), b))
+	must(t, writeRecord(w.fs, w.keys, filepath.Join(w.dir, stateFile), b))
 	if _, err := d.Commit(context.Background(), CommitInfo{}); !errors.Is(err, ErrStale) {
 		t.Errorf("stale writer: %v", err)
 	}

@@ -46,7 +46,7 @@ func (c *cursor) load(level int, page int64, e entry) (*node, error) {
 	if n := c.path[level]; n != nil && c.at[level] == at {
 		return n, nil
 	}
-	n, err := c.src.read(e, level)
+	n, err := c.src.read(e.place, level)
 	if err != nil {
 		return nil, err
 	}
@@ -61,17 +61,4 @@ func (c *cursor) page(page int64) (entry, error) {
 		return entry{}, err
 	}
 	return n.e[childOf(0, page)], nil
-}
-
-// ref returns the entry of the node of a level above a page; none where there
-// is no such node.
-func (c *cursor) ref(level int, page int64) (entry, error) {
-	if level == c.level && page < span(level) {
-		return c.root, nil
-	}
-	n, _, err := c.node(level+1, page)
-	if err != nil || n == nil || !n.has(childOf(level+1, page)) {
-		return entry{}, err
-	}
-	return n.e[childOf(level+1, page)], nil
 }

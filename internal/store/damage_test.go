@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -107,16 +108,27 @@ func checkDamage(t *testing.T, w *Workload, want map[Generation]map[int64][]byte
 	return len(found) > 0
 }
 
-// TestDamagedManifest is named and skipped, and protects what it may refer to.
+// TestDamagedManifest has a copy; when that is damaged too it is named and
+// skipped, and protects what it may refer to.
 func TestDamagedManifest(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "w")
 	w := lockedWorkload(t, unsynced{}, dir)
-	history(t, w)
-	file := filepath.Join(dir, manifestsDir, "g2")
+	want := history(t, w)
+	file, copies := filepath.Join(dir, manifestsDir, "g2"), filepath.Join(dir, packsDir, "g2.c0")
 	b, err := os.ReadFile(file)
 	must(t, err)
 	must(t, os.WriteFile(file, b[:len(b)-1], 0o600))
 	infos, damages, err := w.Generations()
+	if err != nil || len(infos) != 3 || len(damages) != 0 {
+		t.Fatalf("generations with a copy: %v, %v, %v", infos, damages, err)
+	}
+	if !checkDamage(t, w, want) {
+		t.Error("the damage is not named")
+	}
+	c, err := os.ReadFile(copies)
+	must(t, err)
+	must(t, os.WriteFile(copies, c[:len(c)-1], 0o600))
+	infos, damages, err = w.Generations()
 	if err != nil || len(infos) != 2 || len(damages) != 1 || !slices.Equal(damages[0].Generations, []Generation{2}) {
 		t.Fatalf("generations: %v, %v, %v", infos, damages, err)
 	}
@@ -134,13 +146,48 @@ func TestDamagedManifest(t *testing.T) {
 	}
 }
 
+// TestDamagedNode reads the copy of each node.
+func TestDamagedNode(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "w")
+	w := lockedWorkload(t, unsynced{}, dir)
+	want := history(t, w)
+	r, err := w.OpenGeneration(3)
+	must(t, err)
+	defer r.Close()
+	damaged := 0
+	for _, s := range r.m.Sections {
+		for e, level := s.root(); level >= 0 && !e.none(); level-- {
+			n, err := (&nodes{r: r.packs}).read(e.place, level)
+			must(t, err)
+			file := filepath.Join(dir, e.pack.file())
+			b, err := os.ReadFile(file)
+			must(t, err)
+			b[int(e.off)+frameHead+3] ^= 1
+			must(t, os.WriteFile(file, b, 0o600))
+			damaged++
+			e = n.e[bits.TrailingZeros16(n.mask)]
+		}
+	}
+	for g, pages := range want {
+		got, err := contents(w, g)
+		if err != nil || !maps.EqualFunc(got, pages, bytes.Equal) {
+			t.Errorf("%v with %d damaged nodes: %v", g, damaged, err)
+		}
+	}
+	if !checkDamage(t, w, want) || damaged < 2 {
+		t.Errorf("%d damaged nodes are not named", damaged)
+	}
+}
+
 // TestDamagedParent cannot be inherited from, but a section that is written
 // whole needs none.
 func TestDamagedParent(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "w")
 	w := lockedWorkload(t, unsynced{}, dir)
 	history(t, w)
-	must(t, os.Remove(filepath.Join(dir, packsDir, "g3.0"))) // the newest root
+	for _, pack := range []string{"g3.0", "g3.c0"} { // the newest root, and its copy
+		must(t, os.Remove(filepath.Join(dir, packsDir, pack)))
+	}
 	if _, err := tryWrite(w, 3, true, change2); !errors.Is(err, ErrDamaged) {
 		t.Errorf("inherit: %v", err)
 	}
@@ -314,7 +361,7 @@ func TestUnreferred(t *testing.T) {
 func TestForeign(t *testing.T) {
 	open := map[string]func(dir string) error{
 		"store":    func(dir string) error { _, err := Open(dir, Options{}); return err },
-		"workload": func(dir string) error { _, err := OpenWorkload(dir); return err },
+		"workload": func(dir string) error { _, err := OpenWorkload(dir, Options{}); return err },
 	}
 	for what, open := range open {
 		file := func(dir string) string { return filepath.Join(dir, what) }
@@ -338,7 +385,7 @@ func TestForeign(t *testing.T) {
 				return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600))
 			}, fs.ErrExist},
 			"another version": {func(dir string) error {
-				return writeRecord(disk.OS{}, file(dir), []byte("wakepoint store 2"))
+				return writeRecord(disk.OS{}, keyring{}, file(dir), []byte("wakepoint store 2"))
 			}, ErrVersion},
 			"damaged": {func(dir string) error { return os.WriteFile(file(dir), []byte("wake"), 0o600) }, ErrDamaged},
 		} {

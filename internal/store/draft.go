@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/wakepoint/wakepoint/internal/seal"
 )
 
 const (
@@ -36,6 +38,7 @@ type Draft struct {
 	src   *nodes
 	out   *packWriter
 	blobs []blobRef
+	hash  *seal.Hash
 }
 
 // Begin begins the next generation. parent is the one that the program's
@@ -61,7 +64,7 @@ func (w *Workload) Begin(parent Generation) (*Draft, error) {
 		epoch:    w.state.Epoch,
 		sections: map[string]*SectionWriter{},
 		named:    map[string]bool{},
-		out:      &packWriter{dir: w.packs, id: w.id, gen: gen, max: w.o.limits.packSize},
+		out:      newPackWriter(w, gen),
 		src:      &nodes{},
 	}
 	if parent != 0 {
@@ -73,7 +76,8 @@ func (w *Workload) Begin(parent Generation) (*Draft, error) {
 		d.src.r = r.packs
 	}
 	d.src.own = d.out
-	d.feed = newFeed(w.o.Buffer, w.expect, d.apply)
+	d.hash = w.keys.identities().Hash()
+	d.feed = newFeed(w.o.Buffer, w.expect, w.keys, d.apply)
 	w.state.Tried++ // in memory: what a draft leaves on disk carries its number
 	w.draft = d
 	return d, nil
@@ -208,7 +212,7 @@ func (s *SectionWriter) put(c *chunk, o *op) error {
 		if c.zero[at] {
 			err = s.tree.zero(page, page+1)
 		} else {
-			err = s.tree.put(page, c.ids[at], c.buf[at*PageSize:(at+1)*PageSize])
+			err = s.tree.put(page, c.ids[at], c.enc[at])
 		}
 		if err != nil {
 			return fmt.Errorf("section %q: %w", s.name, err)
@@ -231,12 +235,13 @@ func (d *Draft) putBlob(name string, data []byte) error {
 	for i := 0; len(data) > 0; i++ {
 		p := data[:min(len(data), blobPiece)]
 		data = data[len(p):]
-		e := entry{id: identify(p)}
+		e := entry{}
+		d.hash.Sum(e.id[:], p)
 		if old != nil && i < len(old.Pieces) && old.Pieces[i].entry().id == e.id {
 			e = old.Pieces[i].entry()
 		}
 		if e.none() {
-			at, err := d.out.append(kindBlob, p)
+			at, err := d.out.append(kindBlob, encodeS2(nil, p))
 			if err != nil {
 				return fmt.Errorf("blob %q: %w", name, err)
 			}

@@ -27,6 +27,8 @@ var (
 	ErrForeign = errors.New("not a wakepoint directory")
 	// ErrVersion says that another version wrote what is to be read.
 	ErrVersion = errors.New("written by another version")
+	// ErrKey says that what is to be read was sealed with another key.
+	ErrKey = errors.New("sealed with another key")
 	// ErrStale says that another writer has taken the workload over.
 	ErrStale = errors.New("another writer has taken over")
 	// ErrName says that a name is not allowed.

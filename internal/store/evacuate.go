@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // A pack lives for as long as one of its frames does, so changes that are
@@ -57,12 +59,17 @@ func (d *Draft) evacuate(m *manifest) (bool, error) {
 	if len(from) == 0 {
 		return false, nil
 	}
+	z, err := newZstd()
+	if err != nil {
+		return false, err
+	}
+	mv := &mover{from: from, in: d.src.r, out: d.out, z: z}
 	for _, name := range slices.Sorted(maps.Keys(d.sections)) {
 		t := d.sections[name].tree
 		if !t.liesIn(from) {
 			continue
 		}
-		if err := t.move(from); err != nil {
+		if err := t.move(mv); err != nil {
 			return false, fmt.Errorf("section %q: %w", name, err)
 		}
 	}
@@ -72,7 +79,7 @@ func (d *Draft) evacuate(m *manifest) (bool, error) {
 			if !from[e.pack] {
 				continue
 			}
-			if err := d.out.copy(d.src.r, kindBlob, &e); err != nil {
+			if err := mv.move(kindBlob, blobPiece, &e); err != nil {
 				return false, fmt.Errorf("blob %q: %w", b.Name, err)
 			}
 			b.Pieces[i] = refOf(e)
@@ -81,17 +88,39 @@ func (d *Draft) evacuate(m *manifest) (bool, error) {
 	return true, nil
 }
 
-// copy writes a frame once more and makes e lead there. A frame that is
+// mover writes frames once more, where they will stay for long: what can be
+// compressed better than in a hurry is.
+type mover struct {
+	from map[PackID]bool
+	in   *packReader
+	out  *packWriter
+	z    *zstd.Encoder
+	dec  decoder
+}
+
+// move writes a frame once more and makes e lead there. A frame that is
 // damaged stays where it is, and whoever reads it learns of that.
-func (p *packWriter) copy(r *packReader, kind byte, e *entry) error {
-	payload, err := r.frame(kind, *e)
+func (m *mover) move(kind byte, limit int, e *entry) error {
+	b := make([]byte, e.cost())
+	s, err := m.in.readAt(b, e.pack, int64(e.off))
+	var p payload
+	if err == nil {
+		p, err = s.openFrame(b[frameHead:frameHead], b, e.off, kind)
+		err = e.damaged(err)
+	}
+	if err == nil && p.codec == codecS2 {
+		if p.data, err = m.dec.append(nil, p, limit); err == nil {
+			p = encodeZstd(m.z, p.data)
+		}
+		err = e.damaged(err)
+	}
 	if errors.Is(err, ErrDamaged) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	at, err := p.append(kind, payload)
+	at, err := m.out.append(kind, p)
 	if err == nil {
 		e.place = at
 	}
@@ -110,7 +139,7 @@ func (t *tree) liesIn(packs map[PackID]bool) bool {
 
 // move writes all pages and nodes that lie in some packs once more. Before
 // and after it the tree is flushed.
-func (t *tree) move(from map[PackID]bool) error {
+func (t *tree) move(m *mover) error {
 	t.base = nil // what it would find lies where we move out of
 	err := t.loadRoot()
 	if errors.Is(err, ErrDamaged) {
@@ -119,16 +148,16 @@ func (t *tree) move(from map[PackID]bool) error {
 	if err != nil || t.root == nil {
 		return err
 	}
-	if _, err := t.moveNode(t.root, from); err != nil {
+	if _, err := t.moveNode(t.root, m); err != nil {
 		return err
 	}
 	return t.flush()
 }
 
-func (t *tree) moveNode(n *node, from map[PackID]bool) (changed bool, err error) {
-	if from[n.orig.pack] {
+func (t *tree) moveNode(n *node, m *mover) (changed bool, err error) {
+	if m.from[n.orig.pack] {
 		t.change(n)
-		n.orig, changed = entry{}, true // it must not be found again where it was
+		n.orig, n.was, changed = place{}, "", true // it must not be found again where it was
 	}
 	for i := range fan {
 		if !n.has(i) {
@@ -136,9 +165,9 @@ func (t *tree) moveNode(n *node, from map[PackID]bool) (changed bool, err error)
 		}
 		below := false
 		if n.level == 0 {
-			below, err = t.movePage(&n.e[i], from)
+			below, err = t.movePage(&n.e[i], m)
 		} else {
-			below, err = t.moveChild(n, i, from)
+			below, err = t.moveChild(n, i, m)
 		}
 		if below {
 			t.change(n)
@@ -151,15 +180,15 @@ func (t *tree) moveNode(n *node, from map[PackID]bool) (changed bool, err error)
 	return changed, nil
 }
 
-func (t *tree) moveChild(n *node, i int, from map[PackID]bool) (changed bool, err error) {
-	k, err := t.load(n.e[i], n.level-1)
+func (t *tree) moveChild(n *node, i int, m *mover) (changed bool, err error) {
+	k, err := t.load(n.e[i].place, n.level-1)
 	if errors.Is(err, ErrDamaged) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	if changed, err = t.moveNode(k, from); changed {
+	if changed, err = t.moveNode(k, m); changed {
 		n.setKid(i, k)
 	} else {
 		t.loaded--
@@ -167,12 +196,12 @@ func (t *tree) moveChild(n *node, i int, from map[PackID]bool) (changed bool, er
 	return changed, err
 }
 
-func (t *tree) movePage(e *entry, from map[PackID]bool) (moved bool, err error) {
-	if !from[e.pack] {
+func (t *tree) movePage(e *entry, m *mover) (moved bool, err error) {
+	if !m.from[e.pack] {
 		return false, nil
 	}
 	old := *e
-	if err := t.out.copy(t.src.r, kindPage, e); err != nil || *e == old {
+	if err := m.move(kindPage, PageSize, e); err != nil || *e == old {
 		return false, err
 	}
 	t.live[old.pack] -= old.cost()

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"runtime"
 	"sync"
+
+	"github.com/wakepoint/wakepoint/internal/seal"
 )
 
 const (
 	chunkSize   = 256 << 10 // bytes of pages in one chunk
 	chunkOpsMax = 4096      // operations in one chunk
 	hashersMax  = 4
+	outMax      = 16 // chunks that are encoded at a time
 	expectMax   = 64 // chunks that are made ready beforehand, 16 MiB
 )
 
@@ -39,7 +42,9 @@ type chunk struct {
 	ops   []op
 	ids   [chunkSize / PageSize]identity
 	zero  [chunkSize / PageSize]bool
-	ready chan struct{} // closed when ids and zero are filled in
+	enc   [chunkSize / PageSize]payload
+	out   []byte        // what enc lies in, as far as it does not lie in buf
+	ready chan struct{} // closed when ids, zero and enc are filled in
 }
 
 // feed takes operations from the caller, who must wait for nothing but memory
@@ -60,6 +65,7 @@ type feed struct {
 	limit int
 	made  int
 	free  chan *chunk
+	out   chan []byte // room for what is encoded
 	hash  chan *chunk
 	order chan *chunk
 	wait  sync.WaitGroup
@@ -70,12 +76,13 @@ type feed struct {
 
 // newFeed starts a feed. It has memory for expect chunks at hand, so that the
 // copying meets no page that is not there yet.
-func newFeed(buffer int64, expect int, apply func(*chunk) error) *feed {
+func newFeed(buffer int64, expect int, keys keyring, apply func(*chunk) error) *feed {
 	limit := max(2, int(buffer/chunkSize))
 	f := &feed{
 		apply: apply,
 		limit: limit,
 		free:  make(chan *chunk, limit),
+		out:   make(chan []byte, outMax),
 		hash:  make(chan *chunk, limit),
 		order: make(chan *chunk, limit),
 	}
@@ -88,8 +95,11 @@ func newFeed(buffer int64, expect int, apply func(*chunk) error) *feed {
 		c.buf = c.buf[:0]
 		f.free <- c
 	}
+	for range outMax {
+		f.out <- nil // made when it is needed
+	}
 	for range min(hashersMax, runtime.GOMAXPROCS(0)) {
-		f.wait.Go(f.identify)
+		f.wait.Go(func() { f.identify(keys.identities().Hash()) })
 	}
 	f.wait.Go(f.run)
 	return f
@@ -196,20 +206,48 @@ func (f *feed) finish() error {
 	return f.failed()
 }
 
-// identify fills in the identities of chunks.
-func (f *feed) identify() {
-	var none [PageSize]byte
-	for c := range f.hash {
+// identify fills in the identities of chunks, and encodes their pages. Whoever
+// takes a chunk has room for it already: with all the room in the hands of
+// later chunks, the one that is next would wait for ever.
+func (f *feed) identify(h *seal.Hash) {
+	e := pageEncoder{h: h}
+	for out := range f.out {
+		c, ok := <-f.hash
+		if !ok {
+			f.out <- out // for the others, who wait for it to see the end
+			return
+		}
+		if c.out = out; c.out == nil {
+			c.out = make([]byte, chunkSize/PageSize*pageEncodedMax)
+		}
 		if f.failed() == nil {
-			for i := range len(c.buf) / PageSize {
-				p := c.buf[i*PageSize : (i+1)*PageSize]
-				c.zero[i] = bytes.Equal(p, none[:])
-				if !c.zero[i] {
-					c.ids[i] = identify(p)
-				}
-			}
+			e.encode(c)
 		}
 		close(c.ready)
+	}
+}
+
+// pageEncoder identifies and encodes pages.
+type pageEncoder struct {
+	h     *seal.Hash
+	none  [PageSize]byte
+	plain int // pages in a row that could not be compressed
+}
+
+func (e *pageEncoder) encode(c *chunk) {
+	for i := range len(c.buf) / PageSize {
+		p := c.buf[i*PageSize : (i+1)*PageSize]
+		if c.zero[i] = bytes.Equal(p, e.none[:]); c.zero[i] {
+			continue
+		}
+		e.h.Sum(c.ids[i][:], p)
+		c.enc[i] = payload{codecRaw, p}
+		if e.plain < triesMax || i%triesMax == 0 {
+			c.enc[i] = encodeS2(c.out[i*pageEncodedMax:i*pageEncodedMax:(i+1)*pageEncodedMax], p)
+		}
+		if e.plain++; c.enc[i].codec != codecRaw {
+			e.plain = 0
+		}
 	}
 }
 
@@ -222,6 +260,8 @@ func (f *feed) run() {
 				f.fail(err)
 			}
 		}
+		f.out <- c.out
+		c.out = nil
 		c.buf = c.buf[:0]
 		clear(c.ops)
 		c.ops = c.ops[:0]

@@ -11,7 +11,6 @@ import (
 // manifest is what a generation is: the CBOR payload of an envelope, see
 // doc/format.md. Lists are sorted by id or name, without duplicates.
 type manifest struct {
-	Workload   []byte            `cbor:"workload"`
 	Generation uint64            `cbor:"generation"`
 	Parent     uint64            `cbor:"parent"`
 	Epoch      uint64            `cbor:"epoch"`
@@ -21,6 +20,7 @@ type manifest struct {
 	Meta       map[string]string `cbor:"meta"`
 	NewBytes   int64             `cbor:"new_bytes"`
 	TotalBytes int64             `cbor:"total_bytes"`
+	Copies     int               `cbor:"copies"` // packs with second copies
 	Packs      []packUse         `cbor:"packs"`
 	Blobs      []blobRef         `cbor:"blobs"`
 	Sections   []sectionRef      `cbor:"sections"`
@@ -117,33 +117,38 @@ func (m *manifest) info() Info {
 	}
 }
 
-func encodeManifest(m *manifest) ([]byte, error) {
+func encodeManifest(k keyring, m *manifest) ([]byte, error) {
 	payload, err := encodeCBOR(m)
 	if err != nil {
 		return nil, err
 	}
-	b := enclose(magicManifest, Generation(m.Generation).String(), payload)
+	b := enclose(k, magicManifest, Generation(m.Generation).String(), payload)
 	if len(b) > envelopeMax {
 		return nil, fmt.Errorf("manifest of %d bytes is too large", len(b))
 	}
 	return b, nil
 }
 
-// decodeManifest reads the manifest of generation g of workload w.
-func decodeManifest(b []byte, w workloadID, g Generation) (*manifest, error) {
-	payload, err := disclose(magicManifest, g.String(), b)
+// decodeManifest reads the manifest of generation g of a workload.
+func decodeManifest(b []byte, k keyring, g Generation) (*manifest, error) {
+	payload, of, err := disclose(k.root, magicManifest, g.String(), b)
 	if err != nil {
 		return nil, err
 	}
+	if of != k {
+		return nil, errors.New("of another workload")
+	}
+	return checkManifest(payload, g)
+}
+
+func checkManifest(b []byte, g Generation) (*manifest, error) {
 	m := new(manifest)
-	if err := decodeCBOR(payload, m); err != nil {
+	if err := decodeCBOR(b, m); err != nil {
 		return nil, err
 	}
 	switch {
 	case Generation(m.Generation) != g:
 		return nil, errors.New("of another generation")
-	case string(m.Workload) != string(w[:]):
-		return nil, errors.New("of another workload")
 	case m.Parent >= m.Generation:
 		return nil, errors.New("parent is not older")
 	}
@@ -152,6 +157,9 @@ func decodeManifest(b []byte, w workloadID, g Generation) (*manifest, error) {
 
 // check holds the manifest to what its readers rely on.
 func (m *manifest) check() error {
+	if m.Copies < 0 || m.Copies > copiesIndex {
+		return errors.New("bad number of packs with copies")
+	}
 	for i, p := range m.Packs {
 		if p.Pack.Generation() == 0 || p.Pack.Generation() > Generation(m.Generation) || i > 0 && p.Pack <= m.Packs[i-1].Pack {
 			return errors.New("bad list of packs")

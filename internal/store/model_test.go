@@ -170,7 +170,7 @@ func count(t *rapid.T, r *Reader, s *sectionRef, live map[PackID]int64) {
 		if level < 0 {
 			return
 		}
-		n, err := src.read(e, level)
+		n, err := src.read(e.place, level)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestModel(t *testing.T) {
 		defer os.RemoveAll(dir)
 		m := &model{gens: map[Generation]map[string]map[int64]int{}}
 		open := func() {
-			w, err := openWorkload(dir, Options{FS: unsynced{}, Buffer: 1, limits: tiny}.filled())
+			w, err := openWorkload(dir, [16]byte{}, Options{FS: unsynced{}, Buffer: 1, limits: tiny}.filled())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -12,8 +13,8 @@ import (
 // level n covers 16 nodes of level n-1; level 9 covers all 1<<40 pages.
 //
 // The fan-out is 16 and not more because of changes that are scattered: a
-// changed page costs about one leaf, and a full leaf of 16 takes 9 % of a
-// page, one of 32 takes 18 %.
+// changed page costs about one leaf, and a full leaf of 16 takes 7 % of a
+// page, one of 32 takes 14 %.
 const (
 	// PageSize is the grain of sections, in bytes.
 	PageSize = 4096
@@ -22,8 +23,8 @@ const (
 	fanBits   = 4
 	fan       = 1 << fanBits
 	levelMax  = 9
-	entrySize = 16 + 1 + 4 + 2
-	nodeMax   = 5 + 8*fan + entrySize*fan
+	placeSize = 1 + 4 + 2
+	nodeMax   = 5 + binary.MaxVarintLen64*fan + (identitySize+placeSize)*fan
 )
 
 // span returns how many pages a node of a level covers.
@@ -41,7 +42,8 @@ type node struct {
 	kids  *[fan]*node
 
 	dirty bool
-	orig  entry // where the node was read from; none for a new one
+	orig  place  // where the node was read from; none for a new one
+	was   string // its encoding there
 }
 
 func (n *node) has(i int) bool { return n.mask&(1<<i) != 0 }
@@ -68,12 +70,14 @@ func (n *node) setKid(i int, k *node) {
 //	1       1     level, 0..9; the children of level 0 are pages
 //	2       2     mask of the children that there are, not 0
 //	4       1     number of packs, p
-//	5       8p    numbers of the packs, ascending
-//	5+8p    23    for each child, ascending:
-//	                16  identity: of the page, or of the child's encoding
-//	                1   index into the packs
-//	                4   offset of the child's frame
-//	                2   length of its payload
+//	5       q     numbers of the packs, ascending: the first, and then by how
+//	              much each is greater than the one before; as uvarints (the
+//	              shortest, as in encoding/binary)
+//	5+q     15/7  for each child, ascending:
+//	                8  level 0 only: identity of the page
+//	                1  index into the packs
+//	                4  offset of the child's frame
+//	                2  length of its payload
 //
 // Valid: exactly that long, every pack number greater than the one before it
 // and used by a child.
@@ -90,8 +94,10 @@ func encodeNode(n *node) []byte {
 	b = append(b, 1, byte(n.level))
 	b = binary.LittleEndian.AppendUint16(b, n.mask)
 	b = append(b, byte(len(used)))
+	var before PackID
 	for _, p := range used {
-		b = binary.LittleEndian.AppendUint64(b, uint64(p))
+		b = binary.AppendUvarint(b, uint64(p-before))
+		before = p
 	}
 	for i := range fan {
 		if !n.has(i) {
@@ -99,7 +105,9 @@ func encodeNode(n *node) []byte {
 		}
 		e := &n.e[i]
 		at, _ := slices.BinarySearch(used, e.pack)
-		b = append(b, e.id[:]...)
+		if n.level == 0 {
+			b = append(b, e.id[:]...)
+		}
 		b = append(b, byte(at))
 		b = binary.LittleEndian.AppendUint32(b, e.off)
 		b = binary.LittleEndian.AppendUint16(b, uint16(e.size))
@@ -121,34 +129,50 @@ func decodeNode(b []byte) (*node, error) {
 	if n.level > levelMax || n.mask == 0 || count == 0 || count > fan {
 		return nil, errors.New("node: bad header")
 	}
-	if len(b) != 5+8*count+entrySize*bits.OnesCount16(n.mask) {
+	packs, b, err := decodePacks(b[5:], count)
+	if err != nil {
+		return nil, err
+	}
+	size, id := placeSize, 0
+	if n.level == 0 {
+		size, id = identitySize+placeSize, identitySize
+	}
+	if len(b) != size*bits.OnesCount16(n.mask) {
 		return nil, errors.New("node: wrong length")
 	}
-	var packs [fan]PackID
-	for i := range count {
-		packs[i] = PackID(binary.LittleEndian.Uint64(b[5+8*i:]))
-		if packs[i].Generation() == 0 || i > 0 && packs[i] <= packs[i-1] {
-			return nil, errors.New("node: bad pack number")
-		}
-	}
 	var used uint32
-	b = b[5+8*count:]
 	for i := range fan {
 		if !n.has(i) {
 			continue
 		}
-		at := int(b[16])
+		copy(n.e[i].id[:], b[:id])
+		at := int(b[id])
 		if at >= count {
 			return nil, errors.New("node: bad pack index")
 		}
 		used |= 1 << at
-		n.e[i] = entry{identity(b[:16]), place{
-			packs[at], binary.LittleEndian.Uint32(b[17:]), uint32(binary.LittleEndian.Uint16(b[21:])),
-		}}
-		b = b[entrySize:]
+		n.e[i].place = place{packs[at], binary.LittleEndian.Uint32(b[id+1:]), uint32(binary.LittleEndian.Uint16(b[id+5:]))}
+		b = b[size:]
 	}
 	if used != 1<<count-1 {
 		return nil, errors.New("node: unused pack number")
 	}
 	return n, nil
+}
+
+// decodePacks reads the numbers of packs and returns what is behind them.
+func decodePacks(b []byte, count int) (packs [fan]PackID, rest []byte, err error) {
+	var before PackID
+	for i := range count {
+		d, n := binary.Uvarint(b)
+		if n <= 0 || n > 1 && b[n-1] == 0 || d == 0 || uint64(before) > math.MaxUint64-d {
+			return packs, nil, errors.New("node: bad pack number")
+		}
+		before += PackID(d)
+		if before.Generation() == 0 {
+			return packs, nil, errors.New("node: bad pack number")
+		}
+		packs[i], b = before, b[n:]
+	}
+	return packs, b, nil
 }

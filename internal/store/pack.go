@@ -4,11 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"strconv"
 	"strings"
 
-	"github.com/zeebo/blake3"
+	"github.com/wakepoint/wakepoint/internal/seal"
 )
 
 // PackID numbers a pack: the generation that wrote it times 1<<16, plus an
@@ -25,8 +24,21 @@ func packID(g Generation, index int) PackID { return PackID(uint64(g)<<packIndex
 // Generation returns the generation that wrote the pack.
 func (p PackID) Generation() Generation { return Generation(p >> packIndexBits) }
 
-// String returns the name of the pack's file: "g412.0".
-func (p PackID) String() string { return fmt.Sprintf("%v.%d", p.Generation(), uint16(p)) }
+// copiesIndex is the first index of the packs in which a generation keeps the
+// second copies of its nodes and its manifest, see copies.go.
+const copiesIndex = 1 << (packIndexBits - 1)
+
+// String returns the name of the pack's file: "g412.0", and "g412.c0" for one
+// with copies.
+func (p PackID) String() string {
+	if p.copies() {
+		return fmt.Sprintf("%v.c%d", p.Generation(), uint16(p)-copiesIndex)
+	}
+	return fmt.Sprintf("%v.%d", p.Generation(), uint16(p))
+}
+
+// copies reports whether the pack is one with copies.
+func (p PackID) copies() bool { return uint16(p) >= copiesIndex }
 
 func (p PackID) file() string { return packsDir + "/" + p.String() }
 
@@ -39,9 +51,13 @@ func parsePackID(s string) (PackID, bool) {
 	if err != nil {
 		return 0, false
 	}
-	i, err := strconv.ParseUint(index, 10, packIndexBits)
+	rest, copies := strings.CutPrefix(index, "c")
+	i, err := strconv.ParseUint(rest, 10, packIndexBits-1)
 	if err != nil {
 		return 0, false
+	}
+	if copies {
+		i += copiesIndex
 	}
 	id := packID(g, int(i))
 	return id, id.String() == s
@@ -53,144 +69,176 @@ func parsePackID(s string) (PackID, bool) {
 //	0       8     magic: "wakepak\n"
 //	8       4     version: 1
 //	12      4     zero
-//	16      16    id of the workload
-//	32      8     number of the pack
-//	40      16    random, for keys that belong to this pack alone
-//	56      8     first bytes of the BLAKE3 of bytes 0..56
+//	16      16    id of the store
+//	32      16    id of the workload
+//	48      8     number of the pack
+//	56      16    random, for the key of this pack alone
+//	72      16    seal of nothing, counter 0, with the pack's key and as
+//	              associated data bytes 0..72
+//
+// The pack's key is Derive("pack", bytes 16..32, 32..48, 48..56, 56..72) of
+// the root. A pack is written once, from its beginning to its end, by one
+// process: no counter ever comes twice under a key.
 const (
 	magicPack    = "wakepak\n"
 	packVersion  = 1
-	packHeadSize = 64
+	packHeadText = 72
+	packHeadSize = packHeadText + seal.Overhead
 )
 
 // workloadID is drawn when a workload is made.
 type workloadID [16]byte
 
-func encodePackHead(w workloadID, id PackID, salt [16]byte) []byte {
+// packSeal seals the frames of one pack and breaks their seals. It may be used
+// from any goroutine.
+type packSeal struct {
+	sealer *seal.Sealer
+	place  [40]byte // store, workload, pack: bytes 16..56 of the header
+}
+
+func encodePackHead(k keyring, id PackID, salt [seal.SaltSize]byte) ([]byte, *packSeal) {
 	b := make([]byte, 0, packHeadSize)
 	b = append(b, magicPack...)
 	b = binary.LittleEndian.AppendUint32(b, packVersion)
 	b = binary.LittleEndian.AppendUint32(b, 0)
-	b = append(b, w[:]...)
+	b = append(b, k.store[:]...)
+	b = append(b, k.workload[:]...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(id))
 	b = append(b, salt[:]...)
-	sum := blake3.Sum256(b)
-	return append(b, sum[:8]...)
+	s := newPackSeal(k, b)
+	return s.sealer.Seal(b, 0, nil, b), s
 }
 
-func checkPackHead(b []byte, w workloadID, id PackID) error {
+func newPackSeal(k keyring, head []byte) *packSeal {
+	key := k.root.Derive("pack", head[16:32], head[32:48], head[48:56], head[56:72])
+	return &packSeal{key.Sealer(), [40]byte(head[16:])}
+}
+
+// checkPackHead returns what breaks the seals of a pack.
+func checkPackHead(b []byte, k keyring, id PackID) (*packSeal, error) {
 	if len(b) != packHeadSize {
-		return errors.New("pack header: too short")
+		return nil, errors.New("pack header: too short")
 	}
-	sum := blake3.Sum256(b[:56])
+	s := newPackSeal(k, b)
+	_, err := s.sealer.Open(nil, 0, b[packHeadText:], b[:packHeadText])
 	switch {
 	case string(b[:8]) != magicPack:
-		return errors.New("pack header: wrong magic")
-	case string(b[56:]) != string(sum[:8]):
-		return errors.New("pack header: wrong checksum")
+		return nil, errors.New("pack header: wrong magic")
+	case err != nil:
+		return nil, fmt.Errorf("pack header: %w", err)
 	case binary.LittleEndian.Uint32(b[8:]) != packVersion:
-		return fmt.Errorf("pack header: %w", ErrVersion)
+		return nil, fmt.Errorf("pack header: %w", ErrVersion)
 	case binary.LittleEndian.Uint32(b[12:]) != 0:
-		return errors.New("pack header: reserved bytes are set")
-	case workloadID(b[16:32]) != w:
-		return errors.New("pack header: of another workload")
-	case PackID(binary.LittleEndian.Uint64(b[32:])) != id:
-		return errors.New("pack header: of another pack")
+		return nil, errors.New("pack header: reserved bytes are set")
+	case [16]byte(b[16:32]) != k.store || workloadID(b[32:48]) != k.workload:
+		return nil, errors.New("pack header: of another workload")
+	case PackID(binary.LittleEndian.Uint64(b[48:])) != id:
+		return nil, errors.New("pack header: of another pack")
 	}
-	return nil
+	return s, nil
 }
 
 // A frame holds one page, node or piece of a blob.
 //
 //	offset  size  field
-//	0       1     kind: 1 page, 2 node, 3 blob
-//	1       1     codec of the payload: 0 as it is
+//	0       1     kind: 1 page, 2 node, 3 blob, 4 copies
+//	1       1     codec of the payload: 0 as it is, 1 S2 block, 2 Zstandard
 //	2       2     zero
-//	4       4     length of the payload, n
-//	8       4     CRC-32C of bytes 0..8 and the payload
-//	12      n     payload
+//	4       4     length of the payload as it is stored, n
+//	8       4     counter: 1 for the first frame of the pack, and so on
+//	12      n+16  payload, encoded and then sealed with the pack's key and the
+//	              counter, and as associated data store, workload and pack as
+//	              in the header, the frame's offset in the pack (4 bytes), and
+//	              bytes 0..12
 //
-// Valid: kind and codec are known, bytes 2..4 are zero, the CRC is right, and
-// the payload's identity is the one in the reference that led here. Nothing
-// is read from a frame without such a reference.
+// Valid: kind and codec are known, bytes 2..4 are zero, the seal is whole.
+// Nothing is read from a frame without a reference that led to it.
 const (
-	kindPage = 1
-	kindNode = 2
-	kindBlob = 3
+	kindPage   = 1
+	kindNode   = 2
+	kindBlob   = 3
+	kindCopies = 4
 
-	codecRaw = 0
-
-	frameHead = 12
+	frameHead     = 12
+	frameOverhead = frameHead + seal.Overhead
+	adSize        = 40 + 4 + frameHead
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// identitySize is the length of an identity: long enough for what identities
+// are compared with, which is what lay at the same place before.
+const identitySize = 8
 
-// identity is the BLAKE3 of a payload, cut to 16 bytes.
-type identity [16]byte
-
-func identify(p []byte) identity {
-	sum := blake3.Sum256(p)
-	return identity(sum[:16])
-}
+// identity tells apart what lay and lies at one place: the keyed BLAKE3 of a
+// payload, cut. That bytes are whole is said by their seal.
+type identity [identitySize]byte
 
 // place says where a frame lies. The zero place is none.
 type place struct {
 	pack PackID
 	off  uint32 // of the frame's header
-	size uint32 // of the payload as stored
+	size uint32 // of the payload as stored, without its seal
 }
 
 func (p place) none() bool { return p.pack == 0 }
 
 // cost is what the frame takes on disk.
-func (p place) cost() int64 { return int64(p.size) + frameHead }
+func (p place) cost() int64 { return int64(p.size) + frameOverhead }
 
-// entry is a reference to a frame: what it is and where it lies.
+// entry is a reference to a frame: what it is and where it lies. Nodes have no
+// identity.
 type entry struct {
 	id identity
 	place
 }
 
-func appendFrame(b []byte, kind byte, payload []byte) []byte {
+// payload is what a frame holds, encoded.
+type payload struct {
+	codec byte
+	data  []byte
+}
+
+// associated is what a frame at an offset is sealed with.
+func (s *packSeal) associated(off uint32, head []byte) [adSize]byte {
+	var ad [adSize]byte
+	n := copy(ad[:], s.place[:])
+	binary.LittleEndian.PutUint32(ad[n:], off)
+	copy(ad[n+4:], head[:frameHead])
+	return ad
+}
+
+// appendFrame seals a payload that will lie at off.
+func (s *packSeal) appendFrame(b []byte, off, counter uint32, kind byte, p payload) []byte {
 	at := len(b)
-	b = append(b, kind, codecRaw, 0, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
-	sum := crc32.Update(crc32.Checksum(b[at:], castagnoli), castagnoli, payload)
-	b = binary.LittleEndian.AppendUint32(b, sum)
-	return append(b, payload...)
+	b = append(b, kind, p.codec, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.data)))
+	b = binary.LittleEndian.AppendUint32(b, counter)
+	ad := s.associated(off, b[at:])
+	return s.sealer.Seal(b, uint64(counter), p.data, ad[:])
 }
 
-// checkFrame checks a whole frame against the reference that led to it and
-// returns the payload, a part of b.
-func checkFrame(b []byte, kind byte, want entry) ([]byte, error) {
-	payload, err := decodeFrame(b, kind)
+// openFrame breaks the seal of a whole frame that lies at off and appends the
+// payload to dst, which may be a part of b. It returns the payload alone.
+func (s *packSeal) openFrame(dst, b []byte, off uint32, kind byte) (payload, error) {
+	if len(b) < frameOverhead {
+		return payload{}, errors.New("frame: too short")
+	}
+	head := [frameHead]byte(b)
+	ad := s.associated(off, head[:])
+	counter := binary.LittleEndian.Uint32(head[8:])
+	data, err := s.sealer.Open(dst, uint64(counter), b[frameHead:], ad[:])
 	if err != nil {
-		return nil, err
+		return payload{}, fmt.Errorf("frame: %w", err)
 	}
-	if identify(payload) != want.id {
-		return nil, errors.New("wrong identity")
-	}
-	return payload, nil
-}
-
-// decodeFrame checks all of a frame but its identity.
-func decodeFrame(b []byte, kind byte) ([]byte, error) {
-	if len(b) < frameHead {
-		return nil, errors.New("frame: too short")
-	}
-	payload := b[frameHead:]
-	sum := crc32.Update(crc32.Checksum(b[:8], castagnoli), castagnoli, payload)
+	data = data[len(dst):]
 	switch {
-	case binary.LittleEndian.Uint32(b[8:]) != sum:
-		return nil, errors.New("frame: wrong checksum")
-	case b[0] != kind:
-		return nil, fmt.Errorf("frame: kind %d, want %d", b[0], kind)
-	case b[1] != codecRaw:
-		return nil, fmt.Errorf("frame: codec %d: %w", b[1], ErrVersion)
-	case b[2] != 0 || b[3] != 0:
-		return nil, errors.New("frame: reserved bytes are set")
-	case binary.LittleEndian.Uint32(b[4:]) != uint32(len(payload)):
-		return nil, errors.New("frame: wrong length")
+	case head[0] != kind:
+		return payload{}, fmt.Errorf("frame: kind %d, want %d", head[0], kind)
+	case head[1] > codecZstd:
+		return payload{}, fmt.Errorf("frame: codec %d: %w", head[1], ErrVersion)
+	case head[2] != 0 || head[3] != 0:
+		return payload{}, errors.New("frame: reserved bytes are set")
+	case binary.LittleEndian.Uint32(head[4:]) != uint32(len(data)):
+		return payload{}, errors.New("frame: wrong length")
 	}
-	return payload, nil
+	return payload{head[1], data}, nil
 }

@@ -15,8 +15,8 @@ const openPacksMax = 64
 // packReader reads frames of committed packs. It may be used from any
 // goroutine.
 type packReader struct {
-	dir *object.Dir
-	id  workloadID
+	dir  *object.Dir
+	keys keyring
 
 	mu   sync.Mutex // guards open and the counts of users in it
 	open map[PackID]*openPack
@@ -24,34 +24,36 @@ type packReader struct {
 
 type openPack struct {
 	f     disk.File
+	seal  *packSeal
 	users int
 }
 
-func newPackReader(dir *object.Dir, id workloadID) *packReader {
-	return &packReader{dir: dir, id: id, open: map[PackID]*openPack{}}
+func newPackReader(dir *object.Dir, keys keyring) *packReader {
+	return &packReader{dir: dir, keys: keys, open: map[PackID]*openPack{}}
 }
 
-// readAt fills p from a pack whose header was checked.
-func (r *packReader) readAt(p []byte, id PackID, off int64) error {
-	n, err := r.readSome(p, id, off)
+// readAt fills p from a pack whose header was checked, and returns what breaks
+// the seals in it.
+func (r *packReader) readAt(p []byte, id PackID, off int64) (*packSeal, error) {
+	s, n, err := r.readSome(p, id, off)
 	if err == nil && n < len(p) {
-		return lost(id.file(), off, io.ErrUnexpectedEOF)
+		err = lost(id.file(), off, io.ErrUnexpectedEOF)
 	}
-	return err
+	return s, err
 }
 
 // readSome is readAt that may end early at the end of the pack.
-func (r *packReader) readSome(p []byte, id PackID, off int64) (int, error) {
+func (r *packReader) readSome(p []byte, id PackID, off int64) (*packSeal, int, error) {
 	o, err := r.use(id)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	defer r.done(o)
 	n, err := o.f.ReadAt(p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, lost(id.file(), off, err)
+		return nil, 0, lost(id.file(), off, err)
 	}
-	return n, nil
+	return o.seal, n, nil
 }
 
 // use opens a pack, or finds it open. done ends the use.
@@ -81,14 +83,15 @@ func (r *packReader) use(id PackID) (*openPack, error) {
 		f.Close()
 		return nil, lost(id.file(), 0, err)
 	}
-	if err := checkPackHead(head[:n], r.id, id); err != nil {
+	s, err := checkPackHead(head[:n], r.keys, id)
+	if err != nil {
 		f.Close()
 		if errors.Is(err, ErrVersion) {
 			return nil, err
 		}
 		return nil, &DamageError{Pack: id.file(), What: err.Error()}
 	}
-	o := &openPack{f: f, users: 1}
+	o := &openPack{f: f, seal: s, users: 1}
 	r.open[id] = o
 	return o, nil
 }
@@ -109,22 +112,27 @@ func (r *packReader) close() {
 	}
 }
 
-// frame reads one frame and returns its payload.
-func (r *packReader) frame(kind byte, e entry) ([]byte, error) {
+// blob reads one piece of a blob.
+func (r *packReader) blob(e entry) ([]byte, error) {
 	b := make([]byte, e.cost())
-	if err := r.readAt(b, e.pack, int64(e.off)); err != nil {
+	s, err := r.readAt(b, e.pack, int64(e.off))
+	if err != nil {
 		return nil, err
 	}
-	return openFrame(b, kind, e)
+	var d decoder
+	p, err := s.openFrame(b[frameHead:frameHead], b, e.off, kindBlob)
+	if err == nil {
+		b, err = d.append(nil, p, blobPiece)
+	}
+	return b, e.damaged(err)
 }
 
-// openFrame is checkFrame that says where the damage is.
-func openFrame(b []byte, kind byte, e entry) ([]byte, error) {
-	p, err := checkFrame(b, kind, e)
-	if err != nil && !errors.Is(err, ErrVersion) {
-		err = &DamageError{Pack: e.pack.file(), Offset: int64(e.off), What: err.Error()}
+// damaged says where the damage is that an error found.
+func (p place) damaged(err error) error {
+	if err == nil || errors.Is(err, ErrVersion) {
+		return err
 	}
-	return p, err
+	return &DamageError{Pack: p.pack.file(), Offset: int64(p.off), What: err.Error()}
 }
 
 // nodes reads tree nodes through a window, as nodes of one tree lie side by
@@ -136,6 +144,9 @@ type nodes struct {
 	win     []byte
 	winPack PackID
 	winOff  int64
+	winSeal *packSeal
+	own1    []byte // one frame of the draft's own
+	plain   []byte // one payload
 }
 
 const (
@@ -143,35 +154,71 @@ const (
 	nodeBehind = 8 << 10 // children lie before their parent
 )
 
-// read reads the node e of a level.
-func (s *nodes) read(e entry, level int) (*node, error) {
-	frame, err := s.frame(e)
+// read reads the node of a level; the second copy where the first is damaged.
+func (s *nodes) read(e place, level int) (*node, error) {
+	n, err := s.first(e, level)
+	if err == nil || !errors.Is(err, ErrDamaged) || s.own.has(e.pack) {
+		return n, err
+	}
+	n, cerr := s.second(e, level)
+	if cerr != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// first reads the node where it lies.
+func (s *nodes) first(e place, level int) (*node, error) {
+	seal, frame, err := s.frame(e)
 	if err != nil {
 		return nil, err
 	}
-	payload, err := openFrame(frame, kindNode, e)
+	if frame[1] != codecRaw {
+		return nil, e.damaged(errors.New("node: encoded"))
+	}
+	if s.plain == nil {
+		s.plain = make([]byte, 0, nodeMax)
+	}
+	p, err := seal.openFrame(s.plain[:0], frame, e.off, kindNode)
+	if err != nil {
+		return nil, e.damaged(err)
+	}
+	return nodeAt(e, level, p.data)
+}
+
+// second reads the copy of the node.
+func (s *nodes) second(e place, level int) (*node, error) {
+	b, err := s.r.copyOf(e, e.pack.Generation())
 	if err != nil {
 		return nil, err
 	}
-	n, err := decodeNode(payload)
+	return nodeAt(e, level, b)
+}
+
+// nodeAt decodes a node that lies, or lay, at a place.
+func nodeAt(e place, level int, b []byte) (*node, error) {
+	n, err := decodeNode(b)
 	if err == nil && n.level != level {
 		err = errors.New("node: wrong level")
 	}
 	if err != nil {
-		return nil, &DamageError{Pack: e.pack.file(), Offset: int64(e.off), What: err.Error()}
+		return nil, e.damaged(err)
 	}
-	n.orig = e
+	n.orig, n.was = e, string(b)
 	return n, nil
 }
 
-func (s *nodes) frame(e entry) ([]byte, error) {
+func (s *nodes) frame(e place) (*packSeal, []byte, error) {
 	size := e.cost()
-	if size > frameHead+nodeMax {
-		return nil, &DamageError{Pack: e.pack.file(), Offset: int64(e.off), What: "node: too long"}
+	if size > frameOverhead+nodeMax {
+		return nil, nil, e.damaged(errors.New("node: too long"))
 	}
 	if s.own.has(e.pack) {
-		b := make([]byte, size)
-		return b, s.own.readAt(b, e.pack, int64(e.off))
+		if s.own1 == nil {
+			s.own1 = make([]byte, frameOverhead+nodeMax)
+		}
+		seal, err := s.own.readAt(s.own1[:size], e.pack, int64(e.off))
+		return seal, s.own1[:size], err
 	}
 	at := int64(e.off) - s.winOff
 	if e.pack != s.winPack || at < 0 || at+size > int64(len(s.win)) {
@@ -179,16 +226,16 @@ func (s *nodes) frame(e entry) ([]byte, error) {
 			s.win = make([]byte, nodeWindow)
 		}
 		s.winPack, s.winOff = e.pack, max(0, int64(e.off)-nodeBehind)
-		n, err := s.r.readSome(s.win[:nodeWindow], e.pack, s.winOff)
-		s.win = s.win[:n]
+		seal, n, err := s.r.readSome(s.win[:nodeWindow], e.pack, s.winOff)
+		s.win, s.winSeal = s.win[:n], seal
 		if err != nil {
 			s.winPack = 0
-			return nil, err
+			return nil, nil, err
 		}
 		at = int64(e.off) - s.winOff
 		if at+size > int64(n) {
-			return nil, lost(e.pack.file(), int64(e.off), io.ErrUnexpectedEOF)
+			return nil, nil, lost(e.pack.file(), int64(e.off), io.ErrUnexpectedEOF)
 		}
 	}
-	return s.win[at : at+size], nil
+	return s.winSeal, s.win[at : at+size], nil
 }

@@ -37,7 +37,7 @@ func (w *Workload) OpenGeneration(g Generation) (*Reader, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open generation %v: %w", g, err)
 	}
-	return &Reader{w: w, m: m, lock: lock, packs: newPackReader(w.packs, w.id)}, nil
+	return &Reader{w: w, m: m, lock: lock, packs: newPackReader(w.packs, w.keys)}, nil
 }
 
 // Info describes the generation.
@@ -75,7 +75,7 @@ func (r *Reader) Blob(name string) ([]byte, error) {
 	}
 	data := append([]byte{}, b.Inline...)
 	for _, p := range b.Pieces {
-		piece, err := r.packs.frame(kindBlob, p.entry())
+		piece, err := r.packs.blob(p.entry())
 		if err != nil {
 			return nil, fmt.Errorf("blob %q: %w", name, err)
 		}
@@ -101,6 +101,7 @@ type SectionReader struct {
 
 	raw  []byte // frames as they lie in the pack
 	data []byte // pages in a row
+	dec  decoder
 }
 
 // Size returns the bytes that are present.
@@ -114,7 +115,7 @@ func (s *SectionReader) Close() error {
 
 const (
 	batchPages = 32 // pages that Each hands over at once, at most
-	frameSize  = frameHead + PageSize
+	frameSize  = frameOverhead + PageSize
 )
 
 // Each calls f for the pages that are present in [from, to), in ascending
@@ -193,8 +194,8 @@ func (b *batch) flush() error {
 // pages reads pages into a row, with one read for those that lie side by side
 // in a pack too.
 func (s *SectionReader) pages(e []entry) ([]byte, error) {
-	if s.data == nil {
-		s.data = make([]byte, 0, batchPages*PageSize)
+	if cap(s.data) < len(e)*PageSize {
+		s.data = make([]byte, 0, max(len(e), batchPages)*PageSize)
 	}
 	s.data = s.data[:0]
 	for len(e) > 0 {
@@ -218,26 +219,40 @@ func (s *SectionReader) run(e []entry) error {
 		s.raw = make([]byte, size, max(size, batchPages*frameSize))
 	}
 	raw := s.raw[:size]
-	if err := s.r.packs.readAt(raw, e[0].pack, int64(e[0].off)); err != nil {
+	seal, err := s.r.packs.readAt(raw, e[0].pack, int64(e[0].off))
+	if err != nil {
 		return err
 	}
-	for _, e := range e {
-		p, err := openPage(raw[:e.cost()], e)
-		if err != nil {
-			return err
+	for i := range e {
+		if err := s.page(seal, raw[:e[i].cost()], e[i].place); err != nil {
+			return e[i].damaged(err)
 		}
-		s.data = append(s.data, p...)
-		raw = raw[e.cost():]
+		raw = raw[e[i].cost():]
 	}
 	return nil
 }
 
-func openPage(frame []byte, e entry) ([]byte, error) {
-	p, err := openFrame(frame, kindPage, e)
-	if err == nil && len(p) != PageSize {
-		err = &DamageError{Pack: e.pack.file(), Offset: int64(e.off), What: "page: wrong length"}
+// page appends to s.data the page of a frame, which it uses up.
+func (s *SectionReader) page(seal *packSeal, frame []byte, at place) error {
+	n := len(s.data)
+	if frame[1] == codecRaw {
+		p, err := seal.openFrame(s.data, frame, at.off, kindPage)
+		if err == nil && len(p.data) != PageSize {
+			err = errors.New("page: wrong length")
+		}
+		if err == nil {
+			s.data = s.data[:n+PageSize]
+		}
+		return err
 	}
-	return p, err
+	p, err := seal.openFrame(frame[frameHead:frameHead], frame, at.off, kindPage)
+	if err == nil {
+		s.data, err = s.dec.append(s.data, p, PageSize)
+	}
+	if err == nil && len(s.data) != n+PageSize {
+		s.data, err = s.data[:n], errors.New("page: wrong length")
+	}
+	return err
 }
 
 // ReadAt fills p from off; holes read as zero. It returns an error only for

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/seal"
 )
 
 var nameRule = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
@@ -24,31 +25,40 @@ func CheckName(s string) error {
 
 // readRecord reads the record in a file: fs.ErrNotExist when there is none,
 // ErrDamaged when it is not what was written, ErrVersion when a version wrote
-// it that this one does not know.
-func readRecord(d disk.FS, file string) ([]byte, error) {
-	b, err := disk.ReadFile(d, file, envelopeMax)
-	if errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EISDIR) {
-		return nil, &DamageError{Pack: file, What: "cannot be read", Err: err}
+// it that this one does not know, ErrKey when it was sealed with another key.
+func readRecord(d disk.FS, k keyring, file string) ([]byte, error) {
+	payload, of, err := openRecord(d, k.root, file)
+	if err == nil && of != k {
+		return nil, &DamageError{Pack: file, What: "record: of another workload"}
 	}
-	if err != nil {
-		return nil, err
-	}
-	base := filepath.Base(file)
-	payload, err := disclose(magicRecord, base, b)
-	if errors.Is(err, ErrVersion) {
-		return nil, fmt.Errorf("record %s: %w", base, err)
-	}
-	if err != nil {
-		return nil, &DamageError{Pack: file, What: "record: " + err.Error()}
-	}
-	return payload, nil
+	return payload, err
 }
 
-func writeRecord(d disk.FS, file string, payload []byte) error {
+// openRecord is readRecord for a file of which it is not known whose it is.
+func openRecord(d disk.FS, root seal.Key, file string) ([]byte, keyring, error) {
+	b, err := disk.ReadFile(d, file, envelopeMax)
+	if errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EISDIR) {
+		return nil, keyring{}, &DamageError{Pack: file, What: "cannot be read", Err: err}
+	}
+	if err != nil {
+		return nil, keyring{}, err
+	}
+	base := filepath.Base(file)
+	payload, k, err := disclose(root, magicRecord, base, b)
+	if errors.Is(err, ErrVersion) || errors.Is(err, ErrKey) {
+		return nil, keyring{}, fmt.Errorf("record %s: %w", base, err)
+	}
+	if err != nil {
+		return nil, keyring{}, &DamageError{Pack: file, What: "record: " + err.Error()}
+	}
+	return payload, k, nil
+}
+
+func writeRecord(d disk.FS, k keyring, file string, payload []byte) error {
 	if len(payload) > envelopeMax-envelopeOverhead {
 		return fmt.Errorf("record %s: %d bytes are too many", filepath.Base(file), len(payload))
 	}
-	return disk.WriteFile(d, file, enclose(magicRecord, filepath.Base(file), payload))
+	return disk.WriteFile(d, file, enclose(k, magicRecord, filepath.Base(file), payload))
 }
 
 // PutRecord stores a small value under a name, in place of the one before.
@@ -59,7 +69,7 @@ func (w *Workload) PutRecord(name string, data []byte) error {
 		return fmt.Errorf("put record: %w", err)
 	}
 	return w.withRecords(func(dir string) error {
-		if err := writeRecord(w.fs, filepath.Join(dir, name), data); err != nil {
+		if err := writeRecord(w.fs, w.keys, filepath.Join(dir, name), data); err != nil {
 			return fmt.Errorf("put record %s: %w", name, err)
 		}
 		return nil
@@ -72,7 +82,7 @@ func (w *Workload) Record(name string) ([]byte, error) {
 	if err := CheckName(name); err != nil {
 		return nil, fmt.Errorf("record: %w", err)
 	}
-	return readRecord(w.fs, filepath.Join(w.dir, recordsDir, name))
+	return readRecord(w.fs, w.keys, filepath.Join(w.dir, recordsDir, name))
 }
 
 // RemoveRecord removes a record durably. It is no error when there is none.

@@ -122,8 +122,10 @@ func (w *Workload) sweepPacks() error {
 		return err
 	}
 	used := map[PackID]bool{}
+	copied := map[Generation]bool{} // those whose copies are needed
 	var unknown Generation
 	for _, g := range gens {
+		copied[g] = true
 		m, err := w.manifest(g)
 		if err != nil {
 			unknown = max(unknown, g)
@@ -131,11 +133,12 @@ func (w *Workload) sweepPacks() error {
 		}
 		for _, p := range m.Packs {
 			used[p.Pack] = true
+			copied[p.Pack.Generation()] = true
 		}
 	}
 	for _, name := range names {
 		id, ok := parsePackID(name)
-		if !ok || used[id] || id.Generation() <= unknown {
+		if !ok || used[id] || id.Generation() <= unknown || id.copies() && copied[id.Generation()] {
 			continue
 		}
 		if w.draft != nil && id.Generation() == w.draft.gen {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,12 +9,15 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/seal"
 )
 
 // Options says how a store is used. The zero value is right outside tests.
 type Options struct {
 	// FS is what the store lies on; nil is the operating system's.
 	FS disk.FS
+	// Key is the root of trust; the zero key protects against accidents alone.
+	Key seal.Key
 	// Buffer bounds the bytes that a draft holds in memory between Put and the
 	// disk; 0 is 64 MiB.
 	Buffer int64
@@ -62,6 +66,7 @@ const (
 type Store struct {
 	dir    string
 	o      Options
+	id     [16]byte
 	damage *Damage // of the file that says what it is; nil when that is whole
 }
 
@@ -77,10 +82,15 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{dir: dir, o: o.filled()}
-	if err := claim(s.o.FS, dir, storeFile, workloadsDir, func() ([]byte, error) { return []byte(storeText), nil }); err != nil {
+	err = claim(s.o.FS, dir, storeFile, workloadsDir, func() error {
+		_, _ = rand.Read(s.id[:]) // never fails
+		return s.mark()
+	})
+	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	text, err := readRecord(s.o.FS, filepath.Join(dir, storeFile))
+	text, k, err := openRecord(s.o.FS, s.o.Key, filepath.Join(dir, storeFile))
+	s.id = k.store
 	switch d := damageIn(storeFile, err); {
 	case d != nil && s.evident():
 		d.Follows = "it is written again with the next workload that is made; no workload is touched"
@@ -91,19 +101,29 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	case string(text) != storeText:
 		return nil, fmt.Errorf("open store %s: %q: %w", dir, text, ErrVersion)
+	case k.workload != workloadID{}:
+		return nil, fmt.Errorf("open store %s: of a workload: %w", dir, ErrForeign)
 	}
 	return s, nil
 }
 
+// mark writes the file that says what the directory is.
+func (s *Store) mark() error {
+	k := keyring{root: s.o.Key, store: s.id}
+	return writeRecord(s.o.FS, k, filepath.Join(s.dir, storeFile), []byte(storeText))
+}
+
 // evident reports whether a workload in the store can be opened, so that the
-// store is one of this version whatever its own file says.
+// store is one of this version whatever its own file says, and takes its id
+// from it.
 func (s *Store) evident() bool {
 	names, err := s.Names()
 	if err != nil {
 		return false
 	}
 	for _, name := range names {
-		if workloadAt(s.path(name), s.o).identify() == nil {
+		if w := workloadAt(s.path(name), s.o); w.identify() == nil {
+			s.id = w.keys.store
 			return true
 		}
 	}
@@ -122,7 +142,7 @@ func (s *Store) Damage() []Damage {
 // in it, or, where the record was lost, one that holds the name inside. Where
 // dir is missing or empty it makes them; a directory that holds anything else
 // is foreign, and nothing is made in it.
-func claim(d disk.FS, dir, mark, inside string, contents func() ([]byte, error)) error {
+func claim(d disk.FS, dir, mark, inside string, make func() error) error {
 	if err := disk.MkdirAll(d, dir); err != nil {
 		return err
 	}
@@ -146,11 +166,17 @@ func claim(d disk.FS, dir, mark, inside string, contents func() ([]byte, error))
 	if ours, err := holds(d, dir, mark, inside); ours || err != nil {
 		return err
 	}
-	text, err := contents()
-	if err != nil {
-		return err
+	return make()
+}
+
+// Claimed reports whether dir holds a store. It is ErrForeign when it holds
+// something else, and no error when it is missing or empty.
+func Claimed(d disk.FS, dir string) (bool, error) {
+	ours, err := holds(d, dir, storeFile, workloadsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return writeRecord(d, filepath.Join(dir, mark), text)
+	return ours, err
 }
 
 // holds reports whether a directory holds one of two names of ours. It is
@@ -240,11 +266,11 @@ func (s *Store) Create(name string) (*Workload, error) {
 		return nil, fmt.Errorf("create workload %s: %w", name, err)
 	}
 	if s.damage != nil {
-		if err := writeRecord(s.o.FS, filepath.Join(s.dir, storeFile), []byte(storeText)); err != nil {
+		if err := s.mark(); err != nil {
 			return nil, fmt.Errorf("create workload %s: %w", name, err)
 		}
 	}
-	return openWorkload(s.path(name), s.o)
+	return openWorkload(s.path(name), s.id, s.o)
 }
 
 // Workload opens a workload; ErrNotFound when there is none of the name,
@@ -256,7 +282,7 @@ func (s *Store) Workload(name string) (*Workload, error) {
 	if !s.has(name) {
 		return nil, fmt.Errorf("workload %s: %w", name, ErrNotFound)
 	}
-	return openWorkload(s.path(name), s.o)
+	return openWorkload(s.path(name), s.id, s.o)
 }
 
 // Salvage opens what there is of a workload, however damaged: its records can
@@ -269,7 +295,11 @@ func (s *Store) Salvage(name string) (*Workload, error) {
 	if !s.has(name) {
 		return nil, fmt.Errorf("workload %s: %w", name, ErrNotFound)
 	}
-	return workloadAt(s.path(name), s.o), nil
+	w := workloadAt(s.path(name), s.o)
+	if w.identify() != nil {
+		w.keys = w.keysOfRecords()
+	}
+	return w, nil
 }
 
 // Remove removes a workload with all its generations and everything else in

@@ -10,7 +10,7 @@ type tree struct {
 	max int // limits.treeNodes
 
 	root  *node // nil: ref says where it is
-	ref   entry // none: the tree is empty
+	ref   place // none: the tree is empty
 	level int   // of the root
 
 	// base is where pages and nodes are looked for that need not be written
@@ -33,7 +33,8 @@ func newTree(d *Draft, s *sectionRef, inherit bool) *tree {
 	t := &tree{src: d.src, out: d.out, max: d.w.o.limits.treeNodes, live: map[PackID]int64{}}
 	switch {
 	case inherit:
-		t.ref, t.level = s.root()
+		root, level := s.root()
+		t.ref, t.level = root.place, level
 		t.pages = s.Pages
 		for _, l := range s.Live {
 			t.live[l.Pack] = l.Live
@@ -51,7 +52,7 @@ func (t *tree) section(name string) sectionRef {
 		s.Level = 0
 		return s
 	}
-	s.Root = []frameRef{refOf(t.ref)}
+	s.Root = []frameRef{refOf(entry{place: t.ref})}
 	for pack, n := range t.live {
 		if n != 0 {
 			s.Live = append(s.Live, packLive{Pack: pack, Live: n})
@@ -62,7 +63,7 @@ func (t *tree) section(name string) sectionRef {
 }
 
 // load brings a node into memory.
-func (t *tree) load(e entry, level int) (*node, error) {
+func (t *tree) load(e place, level int) (*node, error) {
 	n, err := t.src.read(e, level)
 	if err == nil {
 		t.loaded++
@@ -86,7 +87,7 @@ func (t *tree) grow(page int64) error {
 		t.level++
 		up := t.newNode(t.level)
 		up.mask = 1
-		up.e[0] = t.root.orig
+		up.e[0].place = t.root.orig
 		up.setKid(0, t.root)
 		t.root = up
 	}
@@ -132,7 +133,7 @@ func (t *tree) find(page int64) error {
 		k := n.kid(i)
 		if k == nil && n.has(i) {
 			var err error
-			if k, err = t.load(n.e[i], l-1); err != nil {
+			if k, err = t.load(n.e[i].place, l-1); err != nil {
 				return err
 			}
 			n.setKid(i, k)
@@ -154,7 +155,7 @@ func (t *tree) find(page int64) error {
 
 // put makes p the contents of a page. What the page is already, or was in the
 // base, is not written again.
-func (t *tree) put(page int64, id identity, p []byte) error {
+func (t *tree) put(page int64, id identity, p payload) error {
 	if t.loaded > t.max {
 		if err := t.flush(); err != nil {
 			return err
@@ -257,7 +258,7 @@ func (t *tree) child(n *node, i int) (*node, error) {
 	if k := n.kid(i); k != nil {
 		return k, nil
 	}
-	k, err := t.load(n.e[i], n.level-1)
+	k, err := t.load(n.e[i].place, n.level-1)
 	if err == nil {
 		n.setKid(i, k)
 	}
@@ -305,9 +306,9 @@ func (t *tree) flush() error {
 	return nil
 }
 
-// write returns the entry of a node whose first page is first, after writing
+// write returns the place of a node whose first page is first, after writing
 // it if that is needed; none when nothing is left in it.
-func (t *tree) write(n *node, first int64) (entry, error) {
+func (t *tree) write(n *node, first int64) (place, error) {
 	if !n.dirty {
 		return n.orig, nil
 	}
@@ -317,49 +318,48 @@ func (t *tree) write(n *node, first int64) (entry, error) {
 		if k == nil {
 			continue
 		}
-		e, err := t.write(k, first+int64(i)*width)
+		at, err := t.write(k, first+int64(i)*width)
 		if err != nil {
-			return entry{}, err
+			return place{}, err
 		}
-		n.e[i] = e
-		if e.none() {
+		n.e[i].place = at
+		if at.none() {
 			n.mask &^= 1 << i
 		}
 	}
 	if n.mask == 0 {
-		return entry{}, nil
+		return place{}, nil
 	}
-	payload := encodeNode(n)
-	e, err := t.known(n, first, identify(payload))
+	b := encodeNode(n)
+	at, err := t.known(n, first, b)
 	if err != nil {
-		return entry{}, err
+		return place{}, err
 	}
-	if e.none() {
-		if e.place, err = t.out.append(kindNode, payload); err != nil {
-			return entry{}, err
+	if at.none() {
+		if at, err = t.out.node(b); err != nil {
+			return place{}, err
 		}
 	}
-	t.live[e.pack] += e.cost()
-	return e, nil
+	t.live[at.pack] += at.cost()
+	return at, nil
 }
 
-// known returns the entry of a node that was read or that lies at the same
-// position in the base, if it is the one with this identity; else one without
-// a place.
-func (t *tree) known(n *node, first int64, id identity) (entry, error) {
-	if n.orig.id == id && !n.orig.none() {
+// known returns the place of a node that was read, or that lies at the same
+// position in the base, if it is just like b; else none.
+func (t *tree) known(n *node, first int64, b []byte) (place, error) {
+	if n.was == string(b) {
 		return n.orig, nil
 	}
 	if t.base != nil {
-		e, err := t.base.ref(n.level, first)
+		old, _, err := t.base.node(n.level, first)
 		if err := t.forgive(err); err != nil {
-			return entry{}, err
+			return place{}, err
 		}
-		if e.id == id && !e.none() {
-			return e, nil
+		if old != nil && old.was == string(b) {
+			return old.orig, nil
 		}
 	}
-	return entry{id: id}, nil
+	return place{}, nil
 }
 
 // forgive goes on without the base when that is damaged: a section that is

@@ -50,7 +50,7 @@ func (w *Workload) Damage() ([]Damage, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := readRecord(w.fs, filepath.Join(w.dir, stateFile))
+	b, err := readRecord(w.fs, w.keys, filepath.Join(w.dir, stateFile))
 	if err == nil {
 		err = decodeState(b, new(state))
 	}
@@ -106,6 +106,9 @@ func (v *verifier) generation(g Generation) error {
 		return nil
 	}
 	defer r.Close()
+	if err := v.copies(r); err != nil {
+		return err
+	}
 	for _, p := range r.m.Packs {
 		if err := v.walk(r.packs, p); err != nil {
 			return err
@@ -115,7 +118,7 @@ func (v *verifier) generation(g Generation) error {
 		for _, p := range b.Pieces {
 			e := p.entry()
 			if _, err := v.once(e.place, func() ([]*Damage, error) {
-				_, err := r.packs.frame(kindBlob, e)
+				_, err := r.packs.blob(e)
 				return v.note(err)
 			}); err != nil {
 				return err
@@ -129,6 +132,21 @@ func (v *verifier) generation(g Generation) error {
 			continue
 		}
 		if _, err := v.node(s, s.c.root, s.c.level); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copies verifies the second copies of what a generation wrote, and the first
+// one of its manifest. That they stand for each other touches no generation.
+func (v *verifier) copies(r *Reader) error {
+	_, err := v.w.firstManifest(v.gen)
+	for _, err := range []error{err, r.packs.checkCopies(r.m)} {
+		var de *DamageError
+		if errors.As(err, &de) {
+			v.all = append(v.all, &Damage{DamageError: *de, Follows: "the other copy is whole: no generation is touched"})
+		} else if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}
@@ -185,7 +203,10 @@ func (v *verifier) node(s *SectionReader, e entry, level int) ([]*Damage, error)
 		if err := v.ctx.Err(); err != nil {
 			return nil, err
 		}
-		n, err := s.c.src.read(e, level)
+		n, err := s.c.src.first(e.place, level)
+		if errors.Is(err, ErrDamaged) {
+			n, err = v.copied(s, e.place, level, err)
+		}
 		if err != nil {
 			return v.note(err)
 		}
@@ -205,6 +226,18 @@ func (v *verifier) node(s *SectionReader, e entry, level int) ([]*Damage, error)
 		}
 		return all, nil
 	})
+}
+
+// copied notes that the first copy of a node is damaged, and returns the
+// second one, or the error when that is damaged too.
+func (v *verifier) copied(s *SectionReader, at place, level int, damage error) (*node, error) {
+	n, err := s.c.src.second(at, level)
+	var de *DamageError
+	if err != nil || !errors.As(damage, &de) {
+		return nil, damage
+	}
+	v.all = append(v.all, &Damage{DamageError: *de, Follows: "its copy is whole: no generation is touched"})
+	return n, nil
 }
 
 // pages verifies the pages of a leaf.

@@ -29,7 +29,7 @@ func (v *verifier) walk(r *packReader, p packUse) error {
 	if err != nil {
 		return err
 	}
-	off, what, err := firstDamaged(o.f.ReadAt, min(info.Size(), p.Size))
+	off, what, err := firstDamaged(o.seal, o.f.ReadAt, min(info.Size(), p.Size))
 	if err != nil {
 		_, err := v.note(lost(p.Pack.file(), off, err))
 		return err
@@ -51,7 +51,7 @@ const walkWindow = 4 << 20
 
 // firstDamaged returns where the first damaged frame of a pack begins and
 // what is wrong with it; "" and the pack's end when there is none.
-func firstDamaged(readAt func([]byte, int64) (int, error), size int64) (off int64, what string, err error) {
+func firstDamaged(s *packSeal, readAt func([]byte, int64) (int, error), size int64) (off int64, what string, err error) {
 	buf := make([]byte, min(size, walkWindow))
 	var win []byte
 	for off = packHeadSize; off < size; {
@@ -69,7 +69,7 @@ func firstDamaged(readAt func([]byte, int64) (int, error), size int64) (off int6
 			}
 		}
 		n := frameCost(win)
-		if _, err := decodeFrame(win[:n], win[0]); err != nil {
+		if _, err := s.openFrame(win[frameHead:frameHead], win[:n], uint32(off), win[0]); err != nil {
 			return off, err.Error(), nil
 		}
 		win, off = win[n:], off+n
@@ -78,7 +78,7 @@ func firstDamaged(readAt func([]byte, int64) (int, error), size int64) (off int6
 }
 
 // frameCost is what the frame that begins b says that it takes on disk.
-func frameCost(b []byte) int64 { return frameHead + int64(binary.LittleEndian.Uint32(b[4:])) }
+func frameCost(b []byte) int64 { return frameOverhead + int64(binary.LittleEndian.Uint32(b[4:])) }
 
 // unreferred returns the damage in packs of which no generation knows.
 func (v *verifier) unreferred() []*Damage {

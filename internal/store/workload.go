@@ -25,8 +25,7 @@ const (
 
 // workloadHead says what a directory is.
 type workloadHead struct {
-	Version int    `cbor:"version"`
-	ID      []byte `cbor:"id"`
+	Version int `cbor:"version"`
 }
 
 // state is what must outlive all generations.
@@ -41,7 +40,7 @@ type Workload struct {
 	dir       string
 	o         Options
 	fs        disk.FS
-	id        workloadID
+	keys      keyring
 	packs     *object.Dir
 	manifests *object.Dir
 
@@ -55,26 +54,32 @@ type Workload struct {
 	expect int
 }
 
-// OpenWorkload opens dir as a workload that belongs to no store, and makes one
-// where dir is missing or empty. It refuses what Open refuses. One whose file
+// OpenWorkload opens dir as a workload, whatever store it belongs to, and makes
+// one that belongs to none where dir is missing or empty. It refuses what Open refuses. One whose file
 // of that name is damaged or gone opens as long as a manifest can be read.
-func OpenWorkload(dir string) (*Workload, error) { return openWorkload(dir, Options{}.filled()) }
+func OpenWorkload(dir string, o Options) (*Workload, error) {
+	return openWorkload(dir, [16]byte{}, o.filled())
+}
 
-func openWorkload(dir string, o Options) (*Workload, error) {
+// openWorkload opens or makes a workload of a store; of any when that is zero.
+func openWorkload(dir string, store [16]byte, o Options) (*Workload, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open workload: %w", err)
 	}
-	err = claim(o.FS, dir, workloadFile, manifestsDir, func() ([]byte, error) {
-		var id workloadID
-		_, _ = rand.Read(id[:]) // never fails
-		return encodeHead(id)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open workload %s: %w", dir, err)
-	}
 	w := workloadAt(dir, o)
-	if err := w.identify(); err != nil {
+	err = claim(o.FS, dir, workloadFile, manifestsDir, func() error {
+		w.keys.store = store
+		_, _ = rand.Read(w.keys.workload[:]) // never fails
+		return w.mark()
+	})
+	if err == nil {
+		err = w.identify()
+	}
+	if err == nil && store != [16]byte{} && w.keys.store != store {
+		err = fmt.Errorf("of another store: %w", ErrForeign)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open workload %s: %w", dir, err)
 	}
 	return w, nil
@@ -88,55 +93,71 @@ func workloadAt(dir string, o Options) *Workload {
 		fs:        o.FS,
 		packs:     object.Open(o.FS, filepath.Join(dir, packsDir)),
 		manifests: object.Open(o.FS, filepath.Join(dir, manifestsDir)),
+		keys:      keyring{root: o.Key},
 	}
 }
 
-func encodeHead(id workloadID) ([]byte, error) {
-	return encodeCBOR(workloadHead{Version: 1, ID: id[:]})
+// mark writes the file that says what the directory is.
+func (w *Workload) mark() error {
+	b, err := encodeCBOR(workloadHead{Version: 1})
+	if err != nil {
+		return err
+	}
+	return writeRecord(w.fs, w.keys, filepath.Join(w.dir, workloadFile), b)
 }
 
-// identify reads what the directory is. The id stands in every manifest too,
+// identify reads what the directory is. The ids stand in every manifest too,
 // so that a damaged file costs no generation.
 func (w *Workload) identify() error {
-	b, err := readRecord(w.fs, filepath.Join(w.dir, workloadFile))
+	b, k, err := openRecord(w.fs, w.o.Key, filepath.Join(w.dir, workloadFile))
 	if d := damageIn(workloadFile, err); d != nil {
-		id, ok := w.idOfManifests()
+		k, ok := w.keysOfManifests()
 		if !ok {
 			return &d.DamageError
 		}
 		d.Follows = "it is written again when a keeper takes the workload; its generations say what it held"
-		w.id, w.damage = id, d
+		w.keys, w.damage = k, d
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	var head workloadHead
-	if err := decodeCBOR(b, &head); err != nil || head.Version != 1 || len(head.ID) != len(workloadID{}) {
+	if err := decodeCBOR(b, &head); err != nil || head.Version != 1 {
 		return ErrVersion
 	}
-	w.id = workloadID(head.ID)
+	w.keys = k
 	return nil
 }
 
-// idOfManifests finds the id in the newest manifest that is whole.
-func (w *Workload) idOfManifests() (workloadID, bool) {
+// keysOfManifests finds the ids in the newest manifest that is whole.
+func (w *Workload) keysOfManifests() (keyring, bool) {
 	gens, err := w.list()
 	if err != nil {
-		return workloadID{}, false
+		return keyring{}, false
 	}
 	for _, g := range gens {
 		b, err := w.manifests.Get(g.String(), envelopeMax)
 		if err != nil {
 			continue
 		}
-		var m manifest
-		payload, err := disclose(magicManifest, g.String(), b)
-		if err == nil && decodeCBOR(payload, &m) == nil && len(m.Workload) == len(workloadID{}) {
-			return workloadID(m.Workload), true
+		if _, k, err := disclose(w.o.Key, magicManifest, g.String(), b); err == nil {
+			return k, true
 		}
 	}
-	return workloadID{}, false
+	return keyring{}, false
+}
+
+// keysOfRecords finds the ids in a record that is whole.
+func (w *Workload) keysOfRecords() keyring {
+	dir := filepath.Join(w.dir, recordsDir)
+	entries, _ := w.fs.ReadDir(dir)
+	for _, e := range entries {
+		if _, k, err := openRecord(w.fs, w.o.Key, filepath.Join(dir, e.Name())); err == nil {
+			return k
+		}
+	}
+	return w.keys
 }
 
 // Dir returns the workload's directory.
@@ -209,11 +230,7 @@ func (w *Workload) takeOver() error {
 		}
 	}
 	if w.damage != nil {
-		b, err := encodeHead(w.id)
-		if err == nil {
-			err = writeRecord(w.fs, filepath.Join(w.dir, workloadFile), b)
-		}
-		if err != nil {
+		if err := w.mark(); err != nil {
 			return err
 		}
 		w.damage = nil
@@ -243,7 +260,7 @@ func (w *Workload) sweepRecords() error {
 // directory. A damaged state is made again from that alone.
 func (w *Workload) readState() (state, error) {
 	var s state
-	b, err := readRecord(w.fs, filepath.Join(w.dir, stateFile))
+	b, err := readRecord(w.fs, w.keys, filepath.Join(w.dir, stateFile))
 	switch {
 	case err == nil:
 		if err := decodeState(b, &s); err != nil {
@@ -310,7 +327,7 @@ func (w *Workload) writeState(s state) error {
 	if err != nil {
 		return err
 	}
-	if err := writeRecord(w.fs, filepath.Join(w.dir, stateFile), b); err != nil {
+	if err := writeRecord(w.fs, w.keys, filepath.Join(w.dir, stateFile), b); err != nil {
 		return err
 	}
 	w.state = s
@@ -326,7 +343,7 @@ func (w *Workload) checkWriter() error {
 		return ErrNotLocked
 	}
 	var s state
-	b, err := readRecord(w.fs, filepath.Join(w.dir, stateFile))
+	b, err := readRecord(w.fs, w.keys, filepath.Join(w.dir, stateFile))
 	if err == nil {
 		err = decodeState(b, &s)
 	}
@@ -367,8 +384,19 @@ func cmpGeneration(a, b Generation) int {
 	return 0
 }
 
-// manifest reads a manifest: ErrNotFound, ErrDamaged or ErrVersion.
+// manifest reads a manifest, or where that is damaged its copy: ErrNotFound,
+// ErrDamaged, ErrKey or ErrVersion.
 func (w *Workload) manifest(g Generation) (*manifest, error) {
+	m, err := w.firstManifest(g)
+	if errors.Is(err, ErrDamaged) {
+		if copied, cerr := w.secondManifest(g); cerr == nil {
+			return copied, nil
+		}
+	}
+	return m, err
+}
+
+func (w *Workload) firstManifest(g Generation) (*manifest, error) {
 	b, err := w.manifests.Get(g.String(), envelopeMax)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%v: %w", g, ErrNotFound)
@@ -377,14 +405,24 @@ func (w *Workload) manifest(g Generation) (*manifest, error) {
 	if err != nil {
 		return nil, lost(file, 0, err)
 	}
-	m, err := decodeManifest(b, w.id, g)
-	if errors.Is(err, ErrVersion) {
+	m, err := decodeManifest(b, w.keys, g)
+	if errors.Is(err, ErrVersion) || errors.Is(err, ErrKey) {
 		return nil, fmt.Errorf("%v: %w", g, err)
 	}
 	if err != nil {
 		return nil, &DamageError{Pack: file, What: "manifest: " + err.Error()}
 	}
 	return m, nil
+}
+
+func (w *Workload) secondManifest(g Generation) (*manifest, error) {
+	r := newPackReader(w.packs, w.keys)
+	defer r.close()
+	b, err := r.copyOf(place{}, g)
+	if err != nil {
+		return nil, err
+	}
+	return checkManifest(b, g)
 }
 
 // Generations returns the committed generations, newest first, and names
