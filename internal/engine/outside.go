@@ -17,14 +17,19 @@ import (
 var namespaceKinds = []string{"user", "pid", "net", "uts", "ipc", "mnt", "time", "cgroup"}
 
 // namespaces refuses processes that have left the namespaces of their tree:
-// the init's, or where there is none those of this process.
+// the init's, or where there is none those of this process. Its clocks a tree
+// without an init may have to itself: it has when it was restored before.
 func (f *Frozen) namespaces() error {
 	base := max(int(f.tree.handle.Init), f.tree.within)
 	if base == 0 {
 		base = os.Getpid()
 	}
 	for _, k := range namespaceKinds {
-		want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", base, k))
+		of := base
+		if k == "time" && of == os.Getpid() {
+			of = int(f.tree.handle.Command)
+		}
+		want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", of, k))
 		if err != nil {
 			continue // a kernel without it
 		}
