@@ -110,6 +110,7 @@ func (d *dumper) process(p *process) error {
 		if err != nil {
 			return err
 		}
+		d.connected(q.Table, &th)
 		q.Threads = append(q.Threads, th)
 	}
 	if err := d.signals(p, answers, &q); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/sockopt"
 )
@@ -103,4 +104,22 @@ func (d *dumper) inetSocket(c *descriptor, fd int, desc *image.Description) erro
 		s.Reset = sockopt.HungUp(fd)
 	}
 	return nil
+}
+
+// connected ends a connect(2) of the image that was broken off when the
+// connection had been made already: made again on the socket that comes back
+// reset it would fail (EISCONN).
+func (d *dumper) connected(table int, th *image.Thread) {
+	arch := d.f.tree.arch
+	var r abi.Regs
+	copy(r[:], th.Regs)
+	if int(int32(r[arch.Call])) != arch.NR.Connect || arch.RestartKind(&r) == 0 {
+		return
+	}
+	fd := int(int32(r[arch.Args[0]]))
+	for _, e := range d.tree.Tables[table].Entries {
+		if s := d.tree.Descriptions[e.Description].Socket; e.FD == fd && s != nil && s.Reset {
+			th.Regs[arch.Call], th.Regs[arch.Result] = ^uint64(0), 0
+		}
+	}
 }
