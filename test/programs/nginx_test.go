@@ -132,7 +132,9 @@ func (c *nginx) meet() error {
 }
 
 // logged is the number of units in the log, once it stands still: each exactly
-// once, and in order but for those that two workers log at the same time.
+// once. A worker writes a unit down after it has answered, and may lose the
+// processor in between to the other, which then writes down those that follow:
+// on a busy machine four and more of them, so that their order says nothing.
 func (c *nginx) logged() (uint64, error) {
 	path := filepath.Join(c.r.dir, "access.log")
 	early, err := os.ReadFile(path)
@@ -149,9 +151,6 @@ func (c *nginx) logged() (uint64, error) {
 		var n uint64
 		if _, err := fmt.Sscanf(line, "/unit/%d\n", &n); err != nil {
 			return 0, fmt.Errorf("line %q of the access log: %w", line, err)
-		}
-		if at := uint64(len(units)) + 1; n+3 < at || n > at+3 {
-			return 0, fmt.Errorf("line %d of the access log is %q", at, line)
 		}
 		units = append(units, n)
 	}
