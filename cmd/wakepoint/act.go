@@ -133,7 +133,7 @@ is checkpointed and ended when it has not after the timeout.`,
 }
 
 func (a *app) startCommand() *cobra.Command {
-	return a.onWorkload(&cobra.Command{
+	return a.strictFlag(a.onWorkload(&cobra.Command{
 		Use:   "start NAME",
 		Short: "Let a stopped workload go on",
 		Long: `Let a workload go on that was stopped, where it was. One that ended by itself is
@@ -147,7 +147,7 @@ started afresh.`,
 			return err
 		}
 		return a.cameBack(out)
-	})
+	}))
 }
 
 // cameBack says how a workload was brought up; an older generation than the

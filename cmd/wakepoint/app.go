@@ -26,6 +26,7 @@ type app struct {
 
 	storeDir string
 	keyFile  string
+	strict   bool
 	format   string // of -o: "text" or "json"
 }
 
@@ -67,6 +68,12 @@ func (a *app) defaultPaths(uid int) (store, key string) {
 	return store, key
 }
 
+// strictFlag adds --strict to a command that brings something back.
+func (a *app) strictFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&a.strict, "strict", false, "refuse a workload that is older than it was: its store was put back from a copy")
+	return cmd
+}
+
 // site says where the workloads are.
 func (a *app) site() (keeper.Site, error) {
 	store, err := filepath.Abs(a.storeDir)
@@ -81,7 +88,7 @@ func (a *app) site() (keeper.Site, error) {
 	if err != nil {
 		return keeper.Site{}, fmt.Errorf("find our own program: %w", err)
 	}
-	return keeper.Site{StoreDir: store, KeyFile: key, Program: program}, nil
+	return keeper.Site{StoreDir: store, KeyFile: key, Program: program, Strict: a.strict}, nil
 }
 
 // progress shows words while something takes time, only to a person.

@@ -22,7 +22,7 @@ type recoverRow struct {
 }
 
 func (a *app) recoverCommand() *cobra.Command {
-	return a.formatFlag(a.command(&cobra.Command{
+	return a.strictFlag(a.formatFlag(a.command(&cobra.Command{
 		Use:   "recover",
 		Short: "Bring back everything that was running",
 		Long: `Bring back every workload that should run, as after a boot. One that still runs
@@ -46,7 +46,7 @@ afresh where its policy says so. recover returns when the programs run.`,
 			}
 		}
 		return a.printOutcomes(outcomes)
-	}))
+	})))
 }
 
 func (a *app) printOutcomes(outcomes []keeper.Outcome) error {

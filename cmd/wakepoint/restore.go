@@ -64,7 +64,7 @@ What the program had acknowledged to others since the generation is undone.`,
 			return a.restore(ctx, site, name, keeper.RestoreOptions{Generation: generation, Undo: f.undo})
 		})
 	})
-	flags := cmd.Flags()
+	flags := a.strictFlag(cmd).Flags()
 	flags.BoolVar(&f.undo, "undo", false, "put back what ran before the last restore")
 	flags.StringVar(&f.from, "from", "", "bring back what `dump --to DIR` wrote")
 	flags.BoolVarP(&f.detach, "detach", "d", false, "with --from: return when it runs")

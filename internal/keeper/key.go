@@ -17,7 +17,7 @@ import (
 // that nothing was sealed yet, a missing key is made.
 func (s Site) options(fresh bool) (store.Options, error) {
 	if s.KeyFile == "" {
-		return store.Options{}, nil
+		return store.Options{Warn: s.warn}, nil
 	}
 	k, err := seal.Load(disk.OS{}, s.KeyFile)
 	if errors.Is(err, fs.ErrNotExist) && fresh {
@@ -29,7 +29,7 @@ func (s Site) options(fresh bool) (store.Options, error) {
 	if err != nil {
 		return store.Options{}, explainKey(s.KeyFile, err)
 	}
-	return store.Options{Key: k}, nil
+	return store.Options{Key: k, Warn: s.warn}, nil
 }
 
 // explainKey says what is the matter with a key file.
@@ -64,7 +64,23 @@ func (s Site) openStore() (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.KeyFile != "" {
+		o.Heads = filepath.Join(filepath.Dir(s.KeyFile), "heads")
+	}
 	return store.Open(s.StoreDir, o)
+}
+
+// young says when a workload is older than it was: its store was put back from
+// a copy, and what it did since is not in it. With Strict it is refused.
+func (s Site) young(w *store.Workload, name string) (words string, err error) {
+	err = w.Older()
+	if errors.Is(err, store.ErrOlder) && !s.Strict {
+		return "; " + err.Error(), nil
+	}
+	if errors.Is(err, store.ErrOlder) {
+		return "", api.Errorf(api.CodeIntegrity, "without --strict it goes on from what there is", "%s: %w", name, err)
+	}
+	return "", err
 }
 
 // openDump opens a directory that DumpTo writes, or has written.

@@ -98,7 +98,12 @@ func (s Site) bringUp(ctx context.Context, w *store.Workload, a arguments, progr
 	if out, ok, err := s.running(ctx, w); ok || err != nil {
 		return out, err
 	}
+	older, err := s.young(w, a.Name)
+	if err != nil {
+		return Outcome{}, err
+	}
 	out, _, err := s.spawn(ctx, w.Dir(), a, progress)
+	out.Words += older
 	if err != nil && api.AsError(err).Code == api.CodeLocked {
 		if out, ok, err := s.running(ctx, w); ok || err != nil {
 			return out, err
@@ -164,8 +169,12 @@ func Restore(ctx context.Context, s Site, name string, o RestoreOptions, progres
 		if _, err := recordsOf(w, name); err != nil {
 			return Outcome{}, err
 		}
+		older, err := s.young(w, name)
+		if err != nil {
+			return Outcome{}, err
+		}
 		out, _, err := s.spawn(ctx, w.Dir(), arguments{Options: Options{Name: name, Action: ActRestore, RestoreOptions: o}}, progress)
-		out.Name = name
+		out.Name, out.Words = name, out.Words+older
 		return out, err
 	}
 	out := Outcome{Name: name}

@@ -48,13 +48,14 @@ func Run(ctx context.Context, o Options) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("hide the keeper's memory: %w", err)
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.warn = func(err error) { o.Log.Warn(err.Error()) }
 	w, err := o.workload(o.Name)
 	if err != nil {
 		newReporter(o.Report).done(Outcome{Name: o.Name, Err: explain(o.Name, err)}, 0)
 		return err
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return runKeeper(ctx, o, realMachine{}, realVault{w})
 }

@@ -37,6 +37,8 @@ import (
 type Site struct {
 	StoreDir string // the store
 	KeyFile  string // the key that the store is sealed with; empty: the zero key
+	Strict   bool   // refuse a workload that is older than it was
+	warn     func(error)
 	Program  string // path of the wakepoint program, which guards and keepers run; empty: this program
 
 	silent time.Duration // after which a keeper counts as one that does not answer; 0: silentAfter

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -148,7 +149,8 @@ func (d *Draft) index(m *manifest) {
 //  3. the manifest is written under a temporary name and fsynced;
 //  4. it gets its name: from here on the generation may exist;
 //  5. its directory is fsynced: from here on it survives a power cut,
-//     and only now is anybody told.
+//     and only now is anybody told;
+//  6. the head beside the key follows. The generation does not depend on it.
 //
 // A manifest so never refers to what may be lost, and as one draft ends before
 // the next begins, generation N+1 is never seen before N. TestCommitTrace
@@ -189,6 +191,8 @@ func (d *Draft) publish(ctx context.Context, m *manifest) error {
 	if err := d.w.manifests.Put(d.gen.String(), b); err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
+	sum := sha256.Sum256(b)
+	d.w.noteHead(head{Epoch: d.epoch, Generation: uint64(d.gen), Sum: sum[:]})
 	return nil
 }
 

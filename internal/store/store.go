@@ -18,6 +18,11 @@ type Options struct {
 	FS disk.FS
 	// Key is the root of trust; the zero key protects against accidents alone.
 	Key seal.Key
+	// Heads is the directory, outside the store, that says how far each
+	// workload had come; empty: none.
+	Heads string
+	// Warn, when not nil, is told of what went wrong and harms nothing.
+	Warn func(error)
 	// Buffer bounds the bytes that a draft holds in memory between Put and the
 	// disk; 0 is 64 MiB.
 	Buffer int64
@@ -325,6 +330,9 @@ func (s *Store) Remove(name string) error {
 		return fmt.Errorf("remove workload %s: %w", name, err)
 	}
 	if err := s.remove(name); err != nil {
+		return fmt.Errorf("remove workload %s: %w", name, err)
+	}
+	if err := w.dropHead(); err != nil {
 		return fmt.Errorf("remove workload %s: %w", name, err)
 	}
 	return nil

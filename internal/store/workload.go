@@ -239,6 +239,14 @@ func (w *Workload) takeOver() error {
 	if err != nil {
 		return err
 	}
+	// Where the store is older than it was, no number that was used is used
+	// for anything else.
+	h := w.readHead()
+	if h != nil {
+		s.Epoch, s.Tried = max(s.Epoch, h.Epoch), max(s.Tried, h.Generation)
+	} else {
+		h = new(head)
+	}
 	s.Epoch++
 	// The numbers that were tried are durable before the traces of them go.
 	if err := w.writeState(s); err != nil {
@@ -249,7 +257,12 @@ func (w *Workload) takeOver() error {
 			return err
 		}
 	}
-	return w.sweepRecords()
+	if err := w.sweepRecords(); err != nil {
+		return err
+	}
+	h.Epoch = s.Epoch
+	w.noteHead(*h)
+	return nil
 }
 
 func (w *Workload) sweepRecords() error {
