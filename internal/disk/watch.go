@@ -31,6 +31,7 @@ const (
 	Do   Verdict = iota // done as asked
 	Fail                // not done; ErrInjected
 	Lie                 // done, but reported as ErrInjected
+	Drop                // not done, but reported as done; for what returns no more than an error
 )
 
 // Watch returns a file system that asks f before each operation that changes
@@ -53,6 +54,8 @@ func (w *watched) judge(op Op, do func() error) error {
 			return err
 		}
 		return fmt.Errorf("%s: %w", op, ErrInjected)
+	case Drop:
+		return nil
 	}
 	return do()
 }

@@ -1,0 +1,238 @@
+package crashfs
+
+import (
+	"io"
+	"io/fs"
+	"slices"
+	"syscall"
+
+	"github.com/wakepoint/wakepoint/internal/disk"
+)
+
+// file is an open file.
+type file struct {
+	fs     *FS
+	in     *inode
+	name   string
+	write  bool
+	append bool
+
+	at     int64 // of the next Read or Write
+	closed bool
+}
+
+// Open opens a file, or a directory, for reading.
+func (f *FS) Open(name string) (disk.File, error) {
+	return f.open("open", name, file{})
+}
+
+// Append opens a file for writing at its end.
+func (f *FS) Append(name string) (disk.File, error) {
+	return f.open("append", name, file{write: true, append: true})
+}
+
+func (f *FS) open(verb, name string, h file) (disk.File, error) {
+	h.fs, h.name = f, name
+	err := f.call(disk.Op{Verb: verb, Name: name}, func() (err error) {
+		h.in, err = f.find(name)
+		if err == nil && h.in.dir && h.write {
+			err = syscall.EISDIR
+		}
+		return err
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &h, nil
+}
+
+func (h *file) Name() string { return h.name }
+
+func (h *file) Stat() (fi fs.FileInfo, err error) {
+	h.fs.mu.Lock()
+	defer h.fs.mu.Unlock()
+	if h.closed {
+		return nil, fail("stat", h.name, fs.ErrClosed)
+	}
+	return h.in.info(h.name), nil
+}
+
+func (h *file) Close() error {
+	h.fs.mu.Lock()
+	defer h.fs.mu.Unlock()
+	if h.closed {
+		return fail("close", h.name, fs.ErrClosed)
+	}
+	h.closed = true
+	return nil
+}
+
+// do does one call on the file while it is open.
+func (h *file) do(verb string, size int64, do func() error, instead func()) error {
+	return h.fs.call(disk.Op{Verb: verb, Name: h.name, Size: size}, func() error {
+		switch {
+		case h.closed:
+			return fs.ErrClosed
+		case verb == "read" && h.in.dir:
+			return syscall.EISDIR
+		case verb == "write" && !h.write:
+			return syscall.EBADF
+		case verb == "truncate" && !h.write:
+			return syscall.EINVAL
+		}
+		return do()
+	}, instead)
+}
+
+func (h *file) Read(p []byte) (n int, err error) {
+	end := false
+	err = h.do("read", int64(len(p)), func() error {
+		n = h.read(p, h.at)
+		end = n == 0 && len(p) > 0
+		h.at += int64(n)
+		return nil
+	}, nil)
+	if err == nil && end {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (h *file) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, fail("read", h.name, syscall.EINVAL)
+	}
+	err = h.do("read", int64(len(p)), func() error {
+		n = h.read(p, off)
+		return nil
+	}, nil)
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (h *file) read(p []byte, off int64) int {
+	if off >= int64(len(h.in.data)) {
+		return 0
+	}
+	return copy(p, h.in.data[off:])
+}
+
+func (h *file) Write(p []byte) (n int, err error) {
+	err = h.do("write", int64(len(p)), func() error {
+		if h.append {
+			h.at = int64(len(h.in.data))
+		}
+		n, err = h.fs.write(h.in, p, h.at)
+		h.at += int64(n)
+		return err
+	}, nil)
+	return n, err
+}
+
+func (h *file) Truncate(size int64) error {
+	return h.do("truncate", size, func() error {
+		if size < 0 {
+			return syscall.EINVAL
+		}
+		return h.fs.resize(h.in, size)
+	}, nil)
+}
+
+// Sync makes the contents durable. Where it fails what was written is clean
+// from then on, and lost.
+func (h *file) Sync() error {
+	return h.do("sync", 0, func() error {
+		h.in.sync()
+		return nil
+	}, h.in.lose)
+}
+
+// write stores what there is room for.
+func (f *FS) write(in *inode, p []byte, at int64) (n int, err error) {
+	size := int64(len(in.data))
+	if grown := at + int64(len(p)); grown > size {
+		if err = f.take(sectors(grown) - sectors(size)); err != nil {
+			grown = max(size, sectors(size)+f.room/Sector*Sector)
+			if p = p[:max(0, min(int64(len(p)), grown-at))]; len(p) == 0 {
+				return 0, err
+			}
+			f.room -= max(0, sectors(at+int64(len(p)))-sectors(size))
+		}
+		in.grow(max(size, at+int64(len(p))))
+	}
+	in.mine()
+	copy(in.data[at:], p)
+	in.soil(at, at+int64(len(p)))
+	return len(p), err
+}
+
+func (f *FS) resize(in *inode, size int64) error {
+	old := int64(len(in.data))
+	if err := f.take(sectors(size) - sectors(old)); err != nil {
+		return err
+	}
+	if size > old {
+		in.grow(size)
+	} else {
+		in.mine()
+		in.data = in.data[:size:size]
+	}
+	in.soil(min(size, old), max(size, old))
+	return nil
+}
+
+// mine makes sure that data can be changed in place.
+func (in *inode) mine() {
+	if !in.own {
+		in.data, in.own = slices.Clone(in.data), true
+	}
+}
+
+func (in *inode) grow(size int64) {
+	in.mine()
+	in.data = append(in.data, make([]byte, size-int64(len(in.data)))...)
+}
+
+// soil marks what a write has touched.
+func (in *inode) soil(from, to int64) {
+	for s := from / Sector; s*Sector < to; s++ {
+		in.dirty[s] = true
+		delete(in.lost, s)
+	}
+}
+
+func (in *inode) sync() {
+	if in.dir {
+		return
+	}
+	b := in.data
+	if len(in.lost) > 0 {
+		b = slices.Clone(b)
+		for s := range in.lost {
+			fill(b, in.disk, s)
+		}
+	} else {
+		in.own = false
+	}
+	in.disk = b
+	clear(in.dirty)
+}
+
+func (in *inode) lose() {
+	for s := range in.dirty {
+		in.lost[s] = true
+	}
+	clear(in.dirty)
+}
+
+// fill makes a sector of b that of from, zero where that has none.
+func fill(b, from []byte, sector int64) {
+	lo := min(sector*Sector, int64(len(b)))
+	hi := min(lo+Sector, int64(len(b)))
+	clear(b[lo:hi])
+	if lo < int64(len(from)) {
+		copy(b[lo:hi], from[lo:])
+	}
+}
