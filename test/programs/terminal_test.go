@@ -50,6 +50,9 @@ var (
 )
 
 func (c *top) press() error {
+	if err := c.listening(); err != nil {
+		return err
+	}
 	mark := c.view.mark()
 	if err := c.view.send("m"); err != nil {
 		return err
@@ -57,6 +60,10 @@ func (c *top) press() error {
 	c.pressed = true
 	return c.view.expect(mark, topGraph)
 }
+
+// listening waits until top has read what was typed: of two keys that it reads
+// at once it takes one. A picture that begins now was begun after reading.
+func (c *top) listening() error { return c.view.expect(c.view.mark(), topLine) }
 
 func (c *top) step() (uint64, error) {
 	if err := c.view.expect(c.view.mark(), topLine); err != nil {
@@ -116,6 +123,9 @@ func (c *top) delay(seconds string) error {
 }
 
 func (c *top) rest() error {
+	if err := c.listening(); err != nil {
+		return err
+	}
 	if err := c.delay("3000"); err != nil {
 		return err
 	}
