@@ -19,10 +19,10 @@ has() { command -v "$1"; }
 postgres() { ls /usr/lib/postgresql/*/bin/initdb /usr/lib/postgresql/*/bin/pgbench; }
 
 need gcc has gcc
+need binutils has objcopy
 need libc6-dev test -e /usr/include/stdio.h
 need redis-server has redis-server
-need redis-tools has redis-cli
-need python3 test -x /usr/bin/python3
+need python3 /usr/bin/python3 -c 'import asyncio, ctypes, multiprocessing, pty' # python3-minimal has less
 need nodejs has node
 need default-jdk-headless has javac
 need sqlite3 has sqlite3
@@ -30,9 +30,7 @@ need nginx has nginx
 need postgresql postgres
 need vim has vim
 need procps has top
-need curl has curl
-need iproute2 has ip
-need util-linux has script
+need util-linux has setpriv
 
 if [ -z "$missing" ]; then
 	exit 0
