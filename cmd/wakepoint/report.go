@@ -209,10 +209,15 @@ func quoteList(words []string) string {
 	for i, w := range words {
 		quoted[i] = "`" + w + "`"
 	}
-	if len(quoted) < 2 {
-		return strings.Join(quoted, "")
+	return inWords(quoted, "or")
+}
+
+// inWords is a list as a sentence has it: "a, b and c".
+func inWords(words []string, last string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
 	}
-	return strings.Join(quoted[:len(quoted)-1], ", ") + " or " + quoted[len(quoted)-1]
+	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
 }
 
 // similar returns at most three of the names that look like name.

@@ -12,13 +12,17 @@ import (
 )
 
 // neededRights are the capabilities without which no program can be saved or
-// brought back, see capabilities(7).
+// brought back, see capabilities(7): SYS_NICE reads the timer slack of others
+// (proc_pid_timerslack_ns(5)), SYS_TIME sets the clocks of a time namespace
+// (time_namespaces(7)).
 var neededRights = []struct {
 	bit  int
 	name string
 }{
 	{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
 	{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE"},
+	{unix.CAP_SYS_NICE, "CAP_SYS_NICE"},
+	{unix.CAP_SYS_TIME, "CAP_SYS_TIME"},
 }
 
 // rights reads which of the needed capabilities this process has not.
@@ -67,7 +71,7 @@ func rightsError(missing []string, uid int) error {
 		}
 		hint = "this is root without all its rights, as in a container: start the container with " + strings.Join(add, " ")
 	}
-	return api.Errorf(api.CodeFailed, hint, "this process lacks %s", strings.Join(missing, " and "))
+	return api.Errorf(api.CodeFailed, hint, "this process lacks %s", inWords(missing, "and"))
 }
 
 // needRights fails when this process cannot save or bring back programs.

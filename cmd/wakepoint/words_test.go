@@ -183,15 +183,15 @@ func TestDefaultPaths(t *testing.T) {
 }
 
 func TestRights(t *testing.T) {
-	if missing := missingRights(1<<21 | 1<<19); missing != nil {
+	if missing := missingRights(1<<21 | 1<<19 | 1<<23 | 1<<25); missing != nil {
 		t.Errorf("missing %q", missing)
 	}
 	missing := missingRights(0)
 	for uid, hint := range map[int]string{
-		0: "--cap-add SYS_ADMIN --cap-add SYS_PTRACE", 1000: "run it as root",
+		0: "--cap-add SYS_ADMIN --cap-add SYS_PTRACE --cap-add SYS_NICE --cap-add SYS_TIME", 1000: "run it as root",
 	} {
 		e := api.AsError(rightsError(missing, uid))
-		if !strings.Contains(e.Message, "CAP_SYS_ADMIN and CAP_SYS_PTRACE") || !strings.Contains(e.Hint, hint) {
+		if !strings.Contains(e.Message, "CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SYS_NICE and CAP_SYS_TIME") || !strings.Contains(e.Hint, hint) {
 			t.Errorf("uid %d: %+v", uid, e)
 		}
 	}
