@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,9 +15,6 @@ import (
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
-
-// keep is how many generations are kept.
-const keep = 10
 
 // firstTries is how often the first checkpoint of a launch may fail before
 // the launch says so.
@@ -39,6 +35,7 @@ func (k *keeper) checkpoint(ctx context.Context, o checkpointOptions) (store.Inf
 	start := time.Now()
 	k.setCheckpointing(true)
 	info, err := k.take(ctx, o)
+	k.learn(info, err)
 	end := time.Now()
 	k.mu.Lock()
 	v := &k.view
@@ -288,10 +285,11 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 	}
 	run := &c.k.rec.run
 	info, err := c.d.Commit(ctx, c.pause, tag, map[string]string{
-		metaTaken: c.since.UTC().Format(time.RFC3339Nano),
-		metaRun:   strconv.FormatUint(run.Run, 10),
-		metaFrom:  strconv.FormatUint(uint64(run.From), 10),
-		metaHome:  c.k.v.Dir(),
+		metaTaken:  c.since.UTC().Format(time.RFC3339Nano),
+		metaSteady: c.k.steady(c.since).UTC().Format(time.RFC3339Nano),
+		metaRun:    strconv.FormatUint(run.Run, 10),
+		metaFrom:   strconv.FormatUint(uint64(run.From), 10),
+		metaHome:   c.k.v.Dir(),
 	})
 	if err != nil {
 		return info, err
@@ -312,42 +310,6 @@ func (c *capture) release() {
 	}
 	if c.dumped {
 		c.k.tree.Abandoned()
-	}
-}
-
-// retain removes generations beyond the newest ones: not those that were
-// tagged by hand, not the newest undo, not the newest that has proven
-// itself, not what the tree stands on, and none at all while an incident is
-// open.
-func (k *keeper) retain() {
-	if k.rec.history.Incident != nil {
-		return
-	}
-	l, err := readLineage(k.v)
-	if err != nil || len(l.infos) <= keep {
-		return
-	}
-	spared := map[store.Generation]bool{k.parent: true, k.rec.run.From: true}
-	undo, proven := false, false
-	for _, i := range l.infos {
-		switch {
-		case i.Tag == tagUndo:
-			spared[i.Generation] = spared[i.Generation] || !undo
-			undo = true
-		case i.Tag != "":
-			spared[i.Generation] = true
-		}
-		if !proven && k.verdict(i.Generation) == api.Proven {
-			spared[i.Generation], proven = true, true
-		}
-	}
-	for _, i := range l.infos[keep:] {
-		if spared[i.Generation] {
-			continue
-		}
-		if err := k.v.Forget(i.Generation); err != nil && !errors.Is(err, store.ErrLocked) && !errors.Is(err, os.ErrNotExist) {
-			k.log.Warn("forget", "generation", i.Generation.String(), "err", err)
-		}
 	}
 }
 

@@ -94,11 +94,13 @@ func (w *world) OpenGeneration(g store.Generation) (reader, error) {
 	return &fakeReader{w.gens[g]}, nil
 }
 
-func (w *world) Forget(g store.Generation) error {
+func (w *world) Drop(gens []store.Generation) ([]store.Generation, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.gens, g)
-	return nil
+	for _, g := range gens {
+		delete(w.gens, g)
+	}
+	return gens, nil
 }
 
 type fakeDraft struct {

@@ -14,10 +14,11 @@ import (
 
 // What a keeper notes in a generation.
 const (
-	metaTaken = "taken" // the instant that it shows, RFC 3339
-	metaRun   = "run"   // number of the run that made it
-	metaFrom  = "from"  // the generation that this run was restored from, "0": none
-	metaHome  = "home"  // the workload's directory when it was made
+	metaTaken  = "taken"  // the instant that it shows, RFC 3339
+	metaSteady = "steady" // the same by policy.Steady, which retention goes by
+	metaRun    = "run"    // number of the run that made it
+	metaFrom   = "from"   // the generation that this run was restored from, "0": none
+	metaHome   = "home"   // the workload's directory when it was made
 )
 
 // tagUndo marks what ran before a restore.
@@ -29,6 +30,14 @@ func taken(i store.Info) time.Time {
 		return t
 	}
 	return i.CommittedAt
+}
+
+// steady returns the instant by which retention counts a generation's age.
+func steady(i store.Info) time.Time {
+	if t, err := time.Parse(time.RFC3339Nano, i.Meta[metaSteady]); err == nil {
+		return t
+	}
+	return taken(i)
 }
 
 func metaNumber(i store.Info, name string) uint64 {
@@ -86,21 +95,27 @@ func (l lineage) head(r runRecord) store.Generation {
 }
 
 // line returns the generations behind head, newest first: its parents, and
-// where one is missing whatever is next older.
+// where one is missing the next older one that led to it.
 func (l lineage) line(head store.Generation) []store.Info {
 	var out []store.Info
-	next := head
 	for _, i := range l.infos {
-		if next == 0 {
-			break
+		if n := len(out); i.Generation <= head && (n == 0 || ledTo(i, out[n-1])) {
+			out = append(out, i)
 		}
-		if i.Generation > next {
-			continue
-		}
-		out = append(out, i)
-		next = i.Parent
 	}
 	return out
+}
+
+// ledTo says that a generation, or one that is gone and was taken right after
+// it, may be the parent of a later one: it was taken by the same run, or lies
+// behind what that run was restored from. What other runs took meanwhile was
+// abandoned.
+func ledTo(i, later store.Info) bool {
+	if later.Meta[metaRun] != "" && i.Generation != later.Parent && metaNumber(i, metaRun) != metaNumber(later, metaRun) &&
+		uint64(i.Generation) > metaNumber(later, metaFrom) {
+		return false
+	}
+	return i.Generation <= later.Parent
 }
 
 // lost returns the damaged generations that lie on the line between g and

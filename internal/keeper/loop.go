@@ -42,6 +42,7 @@ type keeper struct {
 	inherit bool             // this very tree's last generation was committed
 	parent  store.Generation // of the next generation; 0: none
 	index   *files.Index     // of parent; nil: not known
+	known   *lineage         // the generations; nil: to be read
 	quiet   bool             // the command has ended cleanly and left processes behind
 
 	due       *time.Timer // the next checkpoint

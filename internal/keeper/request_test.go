@@ -263,21 +263,6 @@ func TestEveryStepFails(t *testing.T) {
 	}
 }
 
-func TestRetain(t *testing.T) {
-	bubble(t, api.Policy{}, func(r *rig) {
-		r.begin(ActLaunch, RestoreOptions{})
-		if e := r.ask(api.Request{Op: api.OpCheckpoint, Tag: "mine"}).Error; e != nil {
-			t.Fatal(e)
-		}
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
-		gens := r.w.generations()
-		if len(gens) != keep+1 || gens[0] != 2 {
-			t.Errorf("%v", gens)
-		}
-	})
-}
-
 func TestRefusedCheckpoint(t *testing.T) {
 	bubble(t, api.Policy{}, func(r *rig) {
 		r.w.failWith(func(_ int, s string) error {

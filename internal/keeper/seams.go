@@ -67,7 +67,7 @@ type vault interface {
 	Generations() ([]store.Info, []store.Damage, error)
 	Begin(parent store.Generation) (draft, error)
 	OpenGeneration(g store.Generation) (reader, error)
-	Forget(g store.Generation) error
+	Drop(gens []store.Generation) (removed []store.Generation, err error)
 }
 
 // draft is a generation being written.

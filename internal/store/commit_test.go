@@ -170,6 +170,10 @@ var steps = []step{
 		_, err := w.Retain(1)
 		return err
 	}},
+	{"drop", func(w *Workload) error {
+		_, err := w.Drop([]Generation{1, 77})
+		return err
+	}},
 	{"forget the newest", func(w *Workload) error { return w.Forget(2) }},
 	{"lock", func(w *Workload) error {
 		if err := w.own.Close(); err != nil {
@@ -306,7 +310,7 @@ func (f *fault) generations(w *Workload) []Generation {
 		gens = append(gens, i.Generation)
 	}
 	for g, gone := range map[Generation]bool{
-		1: f.step.name == "retain",
+		1: f.step.name == "retain" || f.step.name == "drop",
 		2: f.step.name == "forget the newest",
 		3: !f.committed,
 	} {

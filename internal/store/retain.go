@@ -41,6 +41,25 @@ func (w *Workload) Retain(keep int) (removed []Generation, err error) {
 	return removed, nil
 }
 
+// Drop removes the named generations, then the packs to which nothing refers
+// any more, and returns those that are gone. One that somebody reads, or that a
+// draft has as its parent, stays; one that is gone already is no error. The
+// workload must be locked. The numbers are not used again.
+func (w *Workload) Drop(gens []Generation) (removed []Generation, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all, err := w.list()
+	if err != nil {
+		return nil, fmt.Errorf("drop: %w", err)
+	}
+	gone := slices.DeleteFunc(all, func(g Generation) bool { return !slices.Contains(gens, g) })
+	removed, err = w.remove(gone)
+	if err != nil {
+		return removed, fmt.Errorf("drop: %w", err)
+	}
+	return removed, nil
+}
+
 // Forget removes one generation, and the packs to which nothing refers any
 // more; ErrNotFound when there is none, ErrLocked while somebody reads it. The
 // workload must be locked. The number is not used again.
