@@ -375,7 +375,8 @@ func (f *Frozen) examine() error {
 		}
 		if p.threads[0].TID != p.pid {
 			p.zombie = true // no more can be known of it
-			_ = f.note(refuse(p.pid, fmt.Sprintf("the first thread of pid %d has ended while others run", p.pid), "this cannot be rebuilt; let the program keep its main thread"))
+			// It may be that the whole process is just ending.
+			_ = f.note(errors.Join(errPassing, refuse(p.pid, fmt.Sprintf("the first thread of pid %d has ended while others run", p.pid), "this cannot be rebuilt; let the program keep its main thread")))
 		}
 	}
 	if !slices.ContainsFunc(f.processes, func(p *process) bool { return !p.zombie }) {

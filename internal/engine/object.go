@@ -124,26 +124,25 @@ func copyFile(f *os.File, size int64, sink SectionSink) error {
 	buf := make([]byte, chunk)
 	for at := int64(0); at < size; {
 		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
-		if err == unix.ENXIO {
-			data = size
-		} else if err != nil {
+		if err == unix.ENXIO || err == nil && data >= size { // no data is left
+			end := (size + abi.PageSize - 1) &^ (abi.PageSize - 1)
+			return sink.Zero(at, end-at)
+		}
+		if err != nil {
 			return err
 		}
-		data &^= abi.PageSize - 1
-		if data > at {
+		if data &^= abi.PageSize - 1; data > at {
 			if err := sink.Zero(at, data-at); err != nil {
 				return err
 			}
-		}
-		if data >= size {
-			break
 		}
 		hole, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE)
 		if err != nil {
 			return err
 		}
-		for at = data; at < min(hole, size); {
-			n, err := f.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		end := min((hole+abi.PageSize-1)&^(abi.PageSize-1), size)
+		for at = data; at < end; {
+			n, err := f.ReadAt(buf[:min(int64(len(buf)), end-at)], at)
 			if n == 0 && err != nil && !errors.Is(err, io.EOF) {
 				return err
 			}
