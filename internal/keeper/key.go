@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,4 +92,50 @@ func (s Site) openDump(dir string) (*store.Workload, error) {
 		return nil, err
 	}
 	return store.OpenWorkload(dir, o)
+}
+
+// ExportKey writes a recovery copy of the site's key for an age recipient, or
+// where that is empty for a passphrase.
+func (s Site) ExportKey(w io.Writer, recipient, passphrase string) error {
+	k, err := seal.Load(disk.OS{}, s.KeyFile)
+	if err != nil {
+		return explainKey(s.KeyFile, err)
+	}
+	to, err := seal.Passphrase(passphrase)
+	if recipient != "" {
+		to, err = seal.ParseRecipient(recipient)
+	}
+	if err != nil {
+		return api.Errorf(api.CodeUsage, "a recipient begins with age1; `age-keygen` makes one", "%w", err)
+	}
+	return seal.Export(w, k, to)
+}
+
+// ImportKey makes the key of a recovery copy the site's, with the text of an
+// age identity file, or where that is nil with a passphrase. It does not
+// replace another key.
+func (s Site) ImportKey(r, identities io.Reader, passphrase string) error {
+	by, err := seal.PassphraseIdentity(passphrase)
+	if identities != nil {
+		by, err = seal.ParseIdentities(identities)
+	}
+	if err != nil {
+		return api.Errorf(api.CodeUsage, "--identity names a file that `age-keygen` made", "%w", err)
+	}
+	k, err := seal.Import(r, by)
+	if err != nil {
+		return api.Errorf(api.CodeIntegrity, "it must be read with what it was exported to", "%w", err)
+	}
+	err = seal.Create(disk.OS{}, s.KeyFile, k)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	old, err := seal.Load(disk.OS{}, s.KeyFile)
+	if err != nil {
+		return explainKey(s.KeyFile, err)
+	}
+	if old != k {
+		return api.Errorf(api.CodeFailed, "name another file with --key, or move that one away; what it sealed needs it", "%s holds another key", s.KeyFile)
+	}
+	return nil
 }
