@@ -22,8 +22,10 @@ bin/wakepoint man "$stage/man"
 for shell in bash zsh fish; do
 	bin/wakepoint completion "$shell" >"$stage/completion/wakepoint.$shell"
 done
-tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r,go-w \
-	--format=ustar -C dist/stage -cf - "$name" | gzip -n9 >"dist/$name.tar.gz"
+# What was cloned or built under another umask gives the same package.
+chmod -R u=rwX,go=rX dist/stage
+tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=ustar -C dist/stage -cf - "$name" |
+	gzip -n9 >"dist/$name.tar.gz"
 
 # The package: the same files where Debian wants them.
 usr=dist/stage/deb/usr
@@ -37,6 +39,7 @@ cp "$stage/completion/wakepoint.zsh" "$usr/share/zsh/vendor-completions/_wakepoi
 cp "$stage/completion/wakepoint.fish" "$usr/share/fish/vendor_completions.d/wakepoint.fish"
 cp packaging/copyright "$usr/share/doc/wakepoint/copyright"
 gzip -n9 <CHANGELOG.md >"$usr/share/doc/wakepoint/changelog.gz"
+chmod -R u=rwX,go=rX dist/stage
 find dist/stage/deb -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 go run "$NFPM" package --config packaging/nfpm.yaml --packager deb --target dist/
 
