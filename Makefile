@@ -10,6 +10,9 @@ export NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 # The product is static; the race detector is the only user of cgo.
 export CGO_ENABLED := 0
 
+# scripts/version.sh says which commit it is; Go's own stamp fails in a checkout of another user.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
 VERSION = $(shell scripts/version.sh)
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
