@@ -237,8 +237,7 @@ go.`,
 			})
 		})
 	})
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be deleted")
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	destroyFlags(cmd, &dry, &yes)
 	return cmd
 }
 
@@ -259,13 +258,8 @@ func (a *app) remove(ctx context.Context, site keeper.Site, name string, dry, ye
 		fmt.Fprintln(a.out, what)
 		return nil
 	}
-	if !yes && isTerminal(a.in) && isTerminal(a.err) {
-		fmt.Fprintf(a.err, "Delete %s? [y/N] ", what)
-		var answer string
-		fmt.Fscanln(a.in, &answer)
-		if answer != "y" && answer != "yes" {
-			return fmt.Errorf("nothing was deleted")
-		}
+	if err := a.sure(yes, what); err != nil {
+		return err
 	}
 	return removeNow(ctx, site, name)
 }

@@ -141,7 +141,8 @@ The programs need no change.
 	root.AddCommand(
 		a.runCommand(), a.adoptCommand(), a.psCommand(), a.statusCommand(), a.logCommand(), a.setCommand(),
 		a.checkpointCommand(), a.stopCommand(), a.startCommand(), a.restoreCommand(), a.signalCommand(),
-		a.attachCommand(), a.logsCommand(), a.recoverCommand(), a.verifyCommand(), a.rmCommand(),
+		a.attachCommand(), a.logsCommand(), a.recoverCommand(), a.verifyCommand(),
+		a.gcCommand(), a.pinCommand(), a.forgetCommand(), a.rmCommand(),
 		a.dumpCommand(), a.checkCommand(), a.doctorCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand(), a.storeCommand(),
 		a.manCommand(), a.keeperCommand(), a.guardCommand(), a.demoProgramCommand(),
 	)

@@ -168,7 +168,9 @@ func (a *app) logCommand() *cobra.Command {
 		Short: "List the generations of a workload, newest first",
 		Long: `List the generations of a workload that can be restored, newest first: when each
 was committed, how long the program stood still for it, how much it wrote and
-how much it holds. Generations that are damaged are named on standard error.`,
+how much it holds. Behind them stand a tag that "wakepoint checkpoint" gave or
+that a restore left (undo), and whether it is pinned. Generations that are
+damaged are named on standard error.`,
 	}, nil, func(ctx context.Context, site keeper.Site, name string, _ []string) error {
 		rows, damaged, err := keeper.Log(ctx, site, name)
 		if err != nil {
@@ -189,8 +191,19 @@ func (a *app) printGenerations(rows []api.GenerationRow) error {
 	for _, r := range rows {
 		table = append(table, []string{
 			r.Generation, timeText(r.CommittedAt), secondsText(r.PauseSeconds), bytesText(r.NewBytes),
-			bytesText(r.TotalBytes), dash(r.Parent), dash(r.Verdict), r.Tag,
+			bytesText(r.TotalBytes), dash(r.Parent), dash(r.Verdict), tagText(r),
 		})
 	}
 	return a.printTable([]string{"GENERATION", "COMMITTED", "PAUSE", "NEW", "TOTAL", "PARENT", "VERDICT", "TAG"}, table)
+}
+
+// tagText is what a person has said of a generation.
+func tagText(r api.GenerationRow) string {
+	switch {
+	case !r.Pinned:
+		return r.Tag
+	case r.Tag == "":
+		return "pinned"
+	}
+	return r.Tag + ", pinned"
 }

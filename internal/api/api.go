@@ -171,6 +171,7 @@ type GenerationRow struct {
 	Parent       string    `json:"parent"` // "" for the first
 	Verdict      string    `json:"verdict"`
 	Tag          string    `json:"tag"`
+	Pinned       bool      `json:"pinned"`
 }
 
 // The verdicts on a generation.
@@ -190,6 +191,9 @@ const (
 	OpSignal     = "signal"     // Signal
 	OpAttach     = "attach"     // the connection becomes the terminal's
 	OpWait       = "wait"       // answers when the workload has ended for good; Status
+	OpPin        = "pin"        // Generation, Remove
+	OpForget     = "forget"     // Generation, DryRun; Dropped, FreedBytes
+	OpCollect    = "collect"    // DryRun; Dropped, FreedBytes
 	OpRemove     = "remove"     // ends the workload without a checkpoint, and the keeper
 )
 
@@ -202,6 +206,8 @@ type Request struct {
 	TimeoutSeconds float64       `json:"timeout_seconds,omitempty"`
 	Generation     string        `json:"generation,omitempty"`
 	Undo           bool          `json:"undo,omitempty"`
+	Remove         bool          `json:"remove,omitempty"`  // of pin: let it go
+	DryRun         bool          `json:"dry_run,omitempty"` // only say what would be done
 	ReadOnly       bool          `json:"read_only,omitempty"`
 	Change         *PolicyChange `json:"change,omitempty"`
 }
@@ -213,4 +219,6 @@ type Reply struct {
 	Error      *Error         `json:"error,omitempty"`    // with Done
 	Status     *Status        `json:"status,omitempty"`
 	Generation *GenerationRow `json:"generation,omitempty"`
+	Dropped    []string       `json:"dropped,omitempty"` // generations that are gone, or would go
+	FreedBytes int64          `json:"freed_bytes,omitempty"`
 }

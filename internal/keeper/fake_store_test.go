@@ -103,6 +103,12 @@ func (w *world) Drop(gens []store.Generation) ([]store.Generation, error) {
 	return gens, nil
 }
 
+func (w *world) Size() (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return int64(len(w.gens)) * w.genSize, nil
+}
+
 type fakeDraft struct {
 	w      *world
 	parent store.Generation

@@ -30,6 +30,7 @@ type world struct {
 	gens    map[store.Generation]*fakeGen
 	damage  map[store.Generation]bool
 	tried   store.Generation
+	genSize int64                      // of each generation on the disk
 	refuse  map[store.Generation]error // generations that cannot be restored
 	poison  map[store.Generation]bool  // generations whose trees die at once
 }

@@ -67,6 +67,7 @@ type request struct {
 	reply    chan api.Reply     // buffered: gets exactly one
 	progress func(words string) // never nil
 	gone     func() bool        // the caller does not wait any more; may be nil
+	stays    bool               // set before the answer: the keeper goes on, though nothing runs
 }
 
 // dropped says that the caller has gone before it was its request's turn:

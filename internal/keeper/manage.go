@@ -128,12 +128,15 @@ func Log(ctx context.Context, s Site, name string) (rows []api.GenerationRow, da
 	if err := getRecord(w, recordHistory, &history); err != nil {
 		history = historyRecord{} // as recovery takes it
 	}
+	pins := readPins(w)
 	infos, damage, err := w.Generations()
 	if err != nil {
 		return nil, nil, explain(name, err)
 	}
 	for _, i := range infos {
-		rows = append(rows, row(i, history.verdict(i.Generation)))
+		r := row(i, history.verdict(i.Generation))
+		r.Pinned = pins.has(i.Generation) && !pins.lost
+		rows = append(rows, r)
 	}
 	for _, d := range damage {
 		damaged = append(damaged, d.Error())

@@ -20,6 +20,7 @@ const (
 	recordPolicy  = "policy"  // api.Policy: how it is looked after
 	recordRun     = "run"     // runRecord: what it is doing
 	recordHistory = "history" // historyRecord: crashes, tries and verdicts
+	recordPins    = "pins"    // pinsRecord: generations that stay
 )
 
 // runRecord is what a workload is doing and should be doing.
@@ -104,12 +105,14 @@ type records struct {
 	policy  api.Policy
 	run     runRecord
 	history historyRecord
+	pins    pinsRecord
 }
 
 // readRecords reads them all. A workload without a spec and without
 // generations was never launched: fs.ErrNotExist; of any other the spec and
 // the policy must be there and whole. A missing or damaged history is an empty
-// one: it says what to avoid, and nothing that is needed to restore. Of a run
+// one: it says what to avoid, and nothing that is needed to restore. Without the pins
+// nothing is removed. Of a run
 // that is missing or damaged it is not known what it did; that it was there is.
 // Damaged says so to whoever acts on it.
 func readRecords(r recordReader) (records, error) {
@@ -139,5 +142,6 @@ func readRecords(r recordReader) (records, error) {
 	if err := getRecord(r, recordHistory, &out.history); err != nil {
 		out.history = historyRecord{}
 	}
+	out.pins = readPins(r)
 	return out, nil
 }

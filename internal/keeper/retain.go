@@ -59,6 +59,7 @@ func held(rec records, l lineage) []policy.Held {
 			At:         steady(i),
 			Sound:      onLine && verdict != api.Bad,
 			Proven:     verdict == api.Proven,
+			Pinned:     rec.pins.has(g),
 			Needed: g == head || g == rec.run.From ||
 				rec.history.Incident != nil && metaNumber(i, metaRun) != rec.run.Run,
 			Tagged: i.Tag != "" && i.Tag != tagUndo,

@@ -68,6 +68,7 @@ type vault interface {
 	Begin(parent store.Generation) (draft, error)
 	OpenGeneration(g store.Generation) (reader, error)
 	Drop(gens []store.Generation) (removed []store.Generation, err error)
+	Size() (int64, error)
 }
 
 // draft is a generation being written.

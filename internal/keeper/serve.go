@@ -35,6 +35,8 @@ func (k *keeper) serve(ctx context.Context, r *request) error {
 		err = k.end(ctx)
 	case api.OpSet:
 		err = k.set(r.Change)
+	case api.OpPin, api.OpForget, api.OpCollect:
+		out, err = k.tend(r.Request)
 	case api.OpRestore:
 		err = k.restore(ctx, RestoreOptions{Generation: r.Generation, Undo: r.Undo})
 	default:
@@ -54,12 +56,13 @@ func (k *keeper) answer(r *request, out api.Reply, err error) {
 	r.reply <- out
 }
 
-// serveDown answers while nothing runs and another try is awaited. Only what
-// ends the workload is obeyed.
+// serveDown answers while nothing runs and another try is awaited. What
+// needs the tree is not obeyed.
 func (k *keeper) serveDown(r *request) error {
 	if r.dropped() {
 		return nil
 	}
+	r.stays = r.Op != api.OpStop && r.Op != api.OpRemove
 	switch r.Op {
 	case api.OpStop, api.OpRemove:
 		err := k.finish(api.Stopped, nil)
@@ -70,6 +73,9 @@ func (k *keeper) serveDown(r *request) error {
 		return errGivenUp
 	case api.OpSet:
 		k.answer(r, api.Reply{}, k.set(r.Change))
+	case api.OpPin, api.OpForget, api.OpCollect:
+		out, err := k.tend(r.Request)
+		k.answer(r, out, err)
 	default:
 		k.answer(r, api.Reply{}, api.Errorf(api.CodeFailed, "try again when `wakepoint status "+k.rec.spec.Name+"` says running", "it is being brought back"))
 	}
@@ -137,6 +143,16 @@ func (k *keeper) end(ctx context.Context) error {
 	}
 	k.dropTree(nil)
 	return nil
+}
+
+// tend looks after the generations.
+func (k *keeper) tend(q api.Request) (api.Reply, error) {
+	c, err := careOf(k.v, &k.rec)
+	if err != nil {
+		return api.Reply{}, err
+	}
+	k.known = nil
+	return c.do(q)
 }
 
 // restore puts a generation in the place of what runs.

@@ -222,7 +222,7 @@ func (s *server) enqueue(c net.Conn, q api.Request) api.Reply {
 	}
 	select {
 	case out := <-r.reply:
-		if out.Status != nil && out.Status.State != api.Running {
+		if out.Status != nil && out.Status.State != api.Running && !r.stays {
 			<-k.released
 		}
 		return out

@@ -316,6 +316,8 @@ func follow(file, name, dir string) string {
 		return "what it was doing is unknown: it counts as down, and comes back from its newest generation"
 	case recordHistory:
 		return "verdicts are forgotten: a generation from which it crashed may be tried again"
+	case recordPins:
+		return "which generations are pinned is unknown: none goes until `wakepoint pin " + name + "@GEN` makes a new list"
 	case waitName:
 		return "how its command ended is unknown: that counts as a crash"
 	}

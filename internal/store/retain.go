@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/object"
 )
 
 // Retain keeps the newest generations and removes the others, then the packs
@@ -184,4 +185,27 @@ func (w *Workload) unread() error {
 		l.Close()
 	}
 	return nil
+}
+
+// Size returns how many bytes the generations take on the disk: packs and
+// manifests. It needs no Lock.
+func (w *Workload) Size() (int64, error) {
+	var size int64
+	for _, d := range []*object.Dir{w.packs, w.manifests} {
+		names, err := d.List()
+		if err != nil {
+			return 0, fmt.Errorf("size: %w", err)
+		}
+		for _, name := range names {
+			info, err := d.Stat(name)
+			if isNotExist(err) {
+				continue // went away meanwhile
+			}
+			if err != nil {
+				return 0, fmt.Errorf("size: %w", err)
+			}
+			size += info.Size()
+		}
+	}
+	return size, nil
 }
