@@ -44,8 +44,8 @@ func (a *app) exportKeyCommand() *cobra.Command {
 		Use:   "export --to AGE-RECIPIENT | --passphrase",
 		Short: "Print a recovery copy of the key",
 		Long: `Print a recovery copy of the key, encrypted to an age recipient or with a
-passphrase. Without the key nothing in the store can be read: keep the copy where
-this machine is not.`,
+passphrase. Without the key nothing in the store can be read: keep the copy
+where this machine is not.`,
 		Example: `  wakepoint store key export --to age1... >key.age
   wakepoint store key export --passphrase >key.age`,
 		Args: takes(0, 0),
