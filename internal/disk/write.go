@@ -26,13 +26,17 @@ func TempName(name string) string {
 func CreateTemp(d FS, name string) (File, error) {
 	temp := TempName(name)
 	f, err := d.Create(temp)
-	if !errors.Is(err, fs.ErrExist) {
-		return f, err
+	if errors.Is(err, fs.ErrExist) {
+		if err := d.Remove(temp); err != nil {
+			return nil, err
+		}
+		f, err = d.Create(temp)
 	}
-	if err := d.Remove(temp); err != nil {
+	if err != nil {
+		_ = d.Remove(temp) // it may have been made all the same
 		return nil, err
 	}
-	return d.Create(temp)
+	return f, nil
 }
 
 // WriteFile replaces a file as a whole. When it returns nil the new contents

@@ -125,14 +125,16 @@ func (w *Workload) remove(gens []Generation) ([]Generation, error) {
 			return removed, err
 		}
 	}
-	return removed, w.sweepPacks()
+	return removed, w.sweepPacks(len(removed) > 0)
 }
 
 // sweepPacks deletes the packs to which no manifest refers. What a manifest
 // that cannot be read refers to is unknown, so it keeps every pack that is
 // not newer than it. The draft that is open keeps its own packs by number and
-// those of its parent by the parent's lock.
-func (w *Workload) sweepPacks() error {
+// those of its parent by the parent's lock. Without synced the manifests are
+// fsynced before the first one goes: one that is not seen any more may have
+// been removed by somebody who could not make that durable.
+func (w *Workload) sweepPacks(synced bool) error {
 	names, err := w.packs.List()
 	if err != nil {
 		return err
@@ -163,6 +165,12 @@ func (w *Workload) sweepPacks() error {
 		}
 		if w.draft != nil && id.Generation() == w.draft.gen {
 			continue
+		}
+		if !synced {
+			if err := w.manifests.Sync(); err != nil {
+				return err
+			}
+			synced = true
 		}
 		if err := w.packs.Delete(name); err != nil {
 			return err

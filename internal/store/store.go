@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -171,7 +172,22 @@ func claim(d disk.FS, dir, mark, inside string, make func() error) error {
 	if ours, err := holds(d, dir, mark, inside); ours || err != nil {
 		return err
 	}
+	if err := syncAbove(d, dir); err != nil {
+		return err
+	}
 	return make()
+}
+
+// syncAbove makes the name of a directory durable, and those of all above it:
+// whoever made them may have died before he could. What this user may not
+// open he has not made.
+func syncAbove(d disk.FS, dir string) error {
+	for up := filepath.Dir(dir); up != dir; dir, up = up, filepath.Dir(up) {
+		if err := d.SyncDir(up); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Claimed reports whether dir holds a store. It is ErrForeign when it holds
@@ -241,10 +257,12 @@ func (s *Store) path(name string) string { return filepath.Join(s.dir, workloads
 
 // has reports whether there is a workload. One whose making or removal was
 // cut short is none; one with a place for generations is, also when the file
-// that says what it is was lost.
+// that says what it is was lost. Where it cannot be told there is one: what is
+// not there is made anew.
 func (s *Store) has(name string) bool {
 	for _, inside := range []string{workloadFile, manifestsDir} {
-		if _, err := s.o.FS.Lstat(filepath.Join(s.path(name), inside)); err == nil {
+		_, err := s.o.FS.Lstat(filepath.Join(s.path(name), inside))
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return true
 		}
 	}
@@ -341,30 +359,34 @@ func (s *Store) Remove(name string) error {
 // remove takes the name away first, durably, so that no cut leaves a workload
 // with holes in it.
 func (s *Store) remove(name string) error {
-	temp := disk.TempName(s.path(name))
-	if err := disk.RemoveAll(s.o.FS, temp); err != nil {
+	if err := s.sweep(); err != nil {
 		return err
 	}
-	if err := s.o.FS.Rename(s.path(name), temp); err != nil {
-		return err
-	}
-	if err := s.o.FS.SyncDir(filepath.Dir(temp)); err != nil {
+	if err := s.o.FS.Rename(s.path(name), disk.TempName(s.path(name))); err != nil {
 		return err
 	}
 	return s.sweep()
 }
 
-// sweep finishes removals that were cut short. The caller holds the store's
-// lock.
+// sweep finishes removals that were cut short. That a workload has lost its
+// name is made durable first: whoever took it may have died before he could.
+// The caller holds the store's lock.
 func (s *Store) sweep() error {
 	dir := filepath.Join(s.dir, workloadsDir)
 	entries, err := s.o.FS.ReadDir(dir)
 	if err != nil {
 		return err
 	}
+	synced := false
 	for _, e := range entries {
 		if !disk.IsTemp(e.Name()) {
 			continue
+		}
+		if !synced {
+			if err := s.o.FS.SyncDir(dir); err != nil {
+				return err
+			}
+			synced = true
 		}
 		if err := disk.RemoveAll(s.o.FS, filepath.Join(dir, e.Name())); err != nil {
 			return err

@@ -257,6 +257,10 @@ func (w *Workload) takeOver() error {
 			return err
 		}
 	}
+	// A commit or a removal that was cut short leaves whole packs, too.
+	if err := w.sweepPacks(false); err != nil {
+		return err
+	}
 	if err := w.sweepRecords(); err != nil {
 		return err
 	}
