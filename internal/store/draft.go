@@ -39,6 +39,7 @@ type Draft struct {
 	out   *packWriter
 	blobs []blobRef
 	hash  *seal.Hash
+	bad   spots // see Scrub
 }
 
 // Begin begins the next generation. parent is the one that the program's
@@ -76,6 +77,7 @@ func (w *Workload) Begin(parent Generation) (*Draft, error) {
 		d.src.r = r.packs
 	}
 	d.src.own = d.out
+	d.bad = w.bad
 	d.hash = w.keys.identities().Hash()
 	d.feed = newFeed(w.o.Buffer, w.expect, w.keys, d.apply)
 	w.state.Tried++ // in memory: what a draft leaves on disk carries its number
@@ -237,7 +239,7 @@ func (d *Draft) putBlob(name string, data []byte) error {
 		data = data[len(p):]
 		e := entry{}
 		d.hash.Sum(e.id[:], p)
-		if old != nil && i < len(old.Pieces) && old.Pieces[i].entry().id == e.id {
+		if old != nil && i < len(old.Pieces) && old.Pieces[i].entry().id == e.id && !d.bad.has(old.Pieces[i].entry().place) {
 			e = old.Pieces[i].entry()
 		}
 		if e.none() {

@@ -42,6 +42,15 @@ func (p PackID) copies() bool { return uint16(p) >= copiesIndex }
 
 func (p PackID) file() string { return packsDir + "/" + p.String() }
 
+// packOfFile is the pack of a file below the workload's directory.
+func packOfFile(name string) (PackID, bool) {
+	base, ok := strings.CutPrefix(name, packsDir+"/")
+	if !ok {
+		return 0, false
+	}
+	return parsePackID(base)
+}
+
 func parsePackID(s string) (PackID, bool) {
 	gen, index, ok := strings.Cut(s, ".")
 	if !ok {

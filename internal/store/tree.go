@@ -7,7 +7,8 @@ import "errors"
 type tree struct {
 	src *nodes
 	out *packWriter
-	max int // limits.treeNodes
+	max int   // limits.treeNodes
+	bad spots // see Scrub
 
 	root  *node // nil: ref says where it is
 	ref   place // none: the tree is empty
@@ -30,7 +31,7 @@ type tree struct {
 // newTree begins a tree: as the section s when inherit is set, else empty.
 // s may be nil.
 func newTree(d *Draft, s *sectionRef, inherit bool) *tree {
-	t := &tree{src: d.src, out: d.out, max: d.w.o.limits.treeNodes, live: map[PackID]int64{}}
+	t := &tree{src: d.src, out: d.out, max: d.w.o.limits.treeNodes, bad: d.bad, live: map[PackID]int64{}}
 	switch {
 	case inherit:
 		root, level := s.root()
@@ -165,7 +166,7 @@ func (t *tree) put(page int64, id identity, p payload) error {
 		return err
 	}
 	i := childOf(0, page)
-	if t.leaf.has(i) && t.leaf.e[i].id == id {
+	if t.leaf.has(i) && t.leaf.e[i].id == id && !t.bad.has(t.leaf.e[i].place) {
 		return nil
 	}
 	e := entry{id: id}
@@ -174,7 +175,7 @@ func (t *tree) put(page int64, id identity, p payload) error {
 		if err := t.forgive(err); err != nil {
 			return err
 		}
-		if old.id == id && !old.none() {
+		if old.id == id && !old.none() && !t.bad.has(old.place) {
 			e = old
 		}
 	}
@@ -347,7 +348,7 @@ func (t *tree) write(n *node, first int64) (place, error) {
 // known returns the place of a node that was read, or that lies at the same
 // position in the base, if it is just like b; else none.
 func (t *tree) known(n *node, first int64, b []byte) (place, error) {
-	if n.was == string(b) {
+	if n.was == string(b) && !t.bad.has(n.orig) {
 		return n.orig, nil
 	}
 	if t.base != nil {
@@ -355,7 +356,7 @@ func (t *tree) known(n *node, first int64, b []byte) (place, error) {
 		if err := t.forgive(err); err != nil {
 			return place{}, err
 		}
-		if old != nil && old.was == string(b) {
+		if old != nil && old.was == string(b) && !t.bad.has(old.orig) {
 			return old.orig, nil
 		}
 	}

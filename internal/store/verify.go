@@ -88,6 +88,8 @@ type verifier struct {
 	gen Generation
 	all []*Damage
 
+	pace func(bytes int64) // nil: as fast as it goes
+
 	seen map[place]bool      // nodes and pieces of blobs that were read
 	bad  map[place][]*Damage // of those, the damage in and below them
 

@@ -29,7 +29,17 @@ func (v *verifier) walk(r *packReader, p packUse) error {
 	if err != nil {
 		return err
 	}
-	off, what, err := firstDamaged(o.seal, o.f.ReadAt, min(info.Size(), p.Size))
+	if p.Size < 0 { // nobody says how long it should be
+		p.Size = info.Size()
+	}
+	read := o.f.ReadAt
+	if v.pace != nil {
+		read = func(b []byte, off int64) (int, error) {
+			v.pace(int64(len(b)))
+			return o.f.ReadAt(b, off)
+		}
+	}
+	off, what, err := firstDamaged(o.seal, read, min(info.Size(), p.Size))
 	if err != nil {
 		_, err := v.note(lost(p.Pack.file(), off, err))
 		return err

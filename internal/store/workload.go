@@ -49,6 +49,7 @@ type Workload struct {
 	own    io.Closer  // the lock, nil when not held
 	state  state
 	draft  *Draft // the one that is open
+	bad    spots  // what Scrub found; never changed, only replaced
 	// expect is how many chunks the last draft used: the next one gets memory
 	// for as many before the program stands still.
 	expect int
