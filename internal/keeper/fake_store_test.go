@@ -109,6 +109,18 @@ func (w *world) Size() (int64, error) {
 	return int64(len(w.gens)) * w.genSize, nil
 }
 
+// Scrub finds what is damaged of the newest generation, at no pace.
+func (w *world) Scrub(context.Context, func(int64)) ([]store.Damage, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.scrubs++
+	var found []store.Damage
+	for g := range w.damage {
+		found = append(found, store.Damage{DamageError: store.DamageError{Pack: "packs/" + g.String() + ".0"}, Generations: []store.Generation{g}})
+	}
+	return found, nil
+}
+
 type fakeDraft struct {
 	w      *world
 	parent store.Generation

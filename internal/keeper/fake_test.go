@@ -33,6 +33,8 @@ type world struct {
 	genSize int64                      // of each generation on the disk
 	refuse  map[store.Generation]error // generations that cannot be restored
 	poison  map[store.Generation]bool  // generations whose trees die at once
+	whole   int                        // dumps that inherited nothing
+	scrubs  int
 }
 
 type fakeGen struct {
@@ -310,6 +312,9 @@ func (f *fakeFrozen) Dump(ctx context.Context, s engine.Sink, inherit bool) erro
 	w := f.t.w
 	w.mu.Lock()
 	f.t.dumped = true
+	if !inherit {
+		w.whole++
+	}
 	err := w.step("dump")
 	state := f.t.state
 	w.mu.Unlock()

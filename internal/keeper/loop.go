@@ -46,9 +46,11 @@ type keeper struct {
 	quiet   bool             // the command has ended cleanly and left processes behind
 
 	due       *time.Timer // the next checkpoint
-	probation *time.Timer // when a restored state counts as sound; stopped when none is on trial
-	beat      *time.Timer // the next heartbeat
-	failures  int         // checkpoints in a row
+	scrubDue  *time.Timer
+	scrubbed  chan []store.Damage // what a scrub has found
+	probation *time.Timer         // when a restored state counts as sound; stopped when none is on trial
+	beat      *time.Timer         // the next heartbeat
+	failures  int                 // checkpoints in a row
 
 	requests chan *request
 	released chan struct{} // closed when the keeper has let go of the workload
@@ -86,8 +88,9 @@ func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
 		say:      func(string) {},
 		requests: make(chan *request),
 		released: make(chan struct{}),
+		scrubbed: make(chan []store.Damage),
 	}
-	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat} {
+	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat, &k.scrubDue} {
 		*t = time.NewTimer(time.Hour)
 		(*t).Stop()
 	}
@@ -118,6 +121,7 @@ func (k *keeper) path(name string) string { return filepath.Join(k.v.Dir(), name
 func (k *keeper) setTree(t tree, due time.Duration) {
 	k.due.Reset(due)
 	k.beat.Reset(0)
+	k.scrubDue.Reset(scrubFirst)
 	k.hold(t)
 }
 
@@ -160,6 +164,7 @@ func (k *keeper) dropTree(wait *uint32) {
 	k.due.Stop()
 	k.probation.Stop()
 	k.beat.Stop()
+	k.scrubDue.Stop()
 }
 
 // loop looks after the tree until it has ended for good (nil), the keeper is
@@ -182,6 +187,10 @@ func (k *keeper) loop(ctx context.Context) error {
 			}
 		case <-k.beat.C:
 			k.heartbeat()
+		case <-k.scrubDue.C:
+			k.scrub(ctx)
+		case found := <-k.scrubbed:
+			k.mend(found)
 		case <-k.probation.C:
 			k.lived()
 		case <-command:

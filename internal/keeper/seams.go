@@ -69,6 +69,7 @@ type vault interface {
 	OpenGeneration(g store.Generation) (reader, error)
 	Drop(gens []store.Generation) (removed []store.Generation, err error)
 	Size() (int64, error)
+	Scrub(ctx context.Context, pace func(bytes int64)) ([]store.Damage, error)
 }
 
 // draft is a generation being written.
