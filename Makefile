@@ -40,6 +40,7 @@ crash: go ## cut the power of the store N times from SEED on, in any order of th
 BENCH = .
 bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes; see doc/bench.md)
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/keeper
+	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/store
 
 vm-kernels: go ## the tests on Debian's kernels 6.12 and 6.1, in QEMU (half an hour; see doc/hacking.md)
 	@scripts/vm-kernels.sh

@@ -29,7 +29,7 @@ func (w *Workload) Scrub(ctx context.Context, pace func(bytes int64)) ([]Damage,
 	if err != nil {
 		return nil, fmt.Errorf("scrub: %w", err)
 	}
-	v := &verifier{ctx: ctx, w: w, bad: map[place][]*Damage{}, seen: map[place]bool{}, walked: map[PackID]*Damage{}, pace: pace}
+	v := &verifier{ctx: ctx, w: w, bad: map[place][]*Damage{}, seen: map[place]bool{}, walked: map[PackID]*Damage{}, clean: map[PackID]bool{}, pace: pace}
 	for _, g := range gens {
 		if err := v.scrub(g); err != nil {
 			return nil, fmt.Errorf("scrub %v: %w", g, err)

@@ -24,7 +24,7 @@ func (w *Workload) Verify(ctx context.Context) ([]Damage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	v := &verifier{ctx: ctx, w: w, bad: map[place][]*Damage{}, seen: map[place]bool{}, walked: map[PackID]*Damage{}}
+	v := &verifier{ctx: ctx, w: w, bad: map[place][]*Damage{}, seen: map[place]bool{}, walked: map[PackID]*Damage{}, clean: map[PackID]bool{}}
 	for _, g := range gens {
 		if err := v.generation(g); err != nil {
 			return nil, fmt.Errorf("verify %v: %w", g, err)
@@ -94,6 +94,7 @@ type verifier struct {
 	bad  map[place][]*Damage // of those, the damage in and below them
 
 	walked map[PackID]*Damage // packs of which every frame was read; nil: all are whole
+	clean  map[PackID]bool    // those of them that are whole to the last byte
 }
 
 func (v *verifier) generation(g Generation) error {
@@ -242,11 +243,13 @@ func (v *verifier) copied(s *SectionReader, at place, level int, damage error) (
 	return n, nil
 }
 
-// pages verifies the pages of a leaf.
+// pages verifies the pages of a leaf, but for those in packs that are whole:
+// every frame of these was read, and a leaf that changes in one page would have
+// all of them read again.
 func (v *verifier) pages(s *SectionReader, leaf *node) ([]*Damage, error) {
 	var e []entry
 	for i := range fan {
-		if leaf.has(i) {
+		if leaf.has(i) && !v.clean[leaf.e[i].pack] {
 			e = append(e, leaf.e[i])
 		}
 	}

@@ -47,7 +47,7 @@ func (v *verifier) walk(r *packReader, p packUse) error {
 	if what == "" && info.Size() != p.Size {
 		what = fmt.Sprintf("%d bytes long instead of %d", info.Size(), p.Size)
 	}
-	if what != "" {
+	if v.clean[p.Pack] = what == ""; what != "" {
 		v.walked[p.Pack] = &Damage{
 			DamageError: DamageError{Pack: p.Pack.file(), Offset: off, What: what},
 			Follows:     "no generation refers to it",
