@@ -104,6 +104,13 @@ func statusFields(s api.Status) [][2]string {
 		add("last checkpoint", "%s, took %s, paused for %s", timeText(*s.LastCheckpointAt),
 			secondsText(s.LastCheckpointSeconds), secondsText(s.LastPauseSeconds))
 	}
+	if s.IntervalSeconds > 0 {
+		add("interval", "%s", intervalText(s))
+	}
+	add("on disk", "%s", sizeText(s))
+	if s.KeeperPID != 0 {
+		add("written in a day", "%s", bytesText(s.WrittenDayBytes))
+	}
 	if s.State == api.Running {
 		add("a crash now costs", "%s", secondsText(s.LostWorkSeconds))
 	}
@@ -159,7 +166,39 @@ func policyText(p api.Policy) string {
 			words = append(words, "--"+w[0]+" "+w[1])
 		}
 	}
+	if p.KeepSizeBytes != 0 {
+		words = append(words, "--keep-size "+limitText(p.KeepSizeBytes))
+	}
+	if p.WriteLimitBytes != 0 {
+		words = append(words, "--write-limit "+limitText(p.WriteLimitBytes))
+	}
 	return strings.Join(words, " ")
+}
+
+// sizeText is what the generations take on the disk.
+func sizeText(s api.Status) string {
+	text := bytesText(s.SizeBytes)
+	switch most := s.Policy.KeepSizeBytes; {
+	case most > 0 && s.SizeBytes > most:
+		return text + ", more than the " + bytesText(most) + " of --keep-size: what is left must stay"
+	case most > 0:
+		return text + " of at most " + bytesText(most)
+	}
+	return text
+}
+
+// intervalText is the interval in force.
+func intervalText(s api.Status) string {
+	text := secondsText(s.IntervalSeconds)
+	switch s.Stretched {
+	case "slow":
+		return text + ", stretched: a checkpoint takes more than half of " + secondsText(s.EverySeconds)
+	case "writes":
+		return text + ", stretched: it writes more than --write-limit allows"
+	case "failures":
+		return text + ", stretched: checkpoints fail"
+	}
+	return text
 }
 
 func (a *app) logCommand() *cobra.Command {

@@ -24,6 +24,8 @@ type policyFlags struct {
 	onExit  string
 	giveUp  string
 	logMax  int64
+	keep    int64
+	writes  int64
 }
 
 func (p *policyFlags) add(c *cobra.Command) {
@@ -34,6 +36,8 @@ func (p *policyFlags) add(c *cobra.Command) {
 	f.Var(&choice{&p.onCrash, []string{api.OnRestore, api.OnFresh}}, "on-crash", "`WHAT` to do after a crash: restore the last good state, or start the command fresh")
 	f.Var(&choice{&p.onExit, []string{api.OnFinish, api.OnRestore}}, "on-exit", "`WHAT` a clean end means: finish, or restore as after a crash")
 	f.Var((*size)(&p.logMax), "log-max", "put the output aside when it is larger than this `SIZE` (default 64MiB)")
+	f.Var((*limit)(&p.keep), "keep-size", "keep generations of at most this `SIZE`, or none for no limit (default 20GiB, or a quarter of what is free)")
+	f.Var((*limit)(&p.writes), "write-limit", "write at most this `SIZE` a second, averaged over an hour, or none for no limit (default 20MB)")
 	f.Var(&choice{&p.giveUp, []string{api.GiveUpStop, api.OnFresh}}, "give-up", "`WHAT` to do when no generation lives: stop, or start the command fresh")
 }
 
@@ -43,6 +47,7 @@ func (p *policyFlags) policy() (api.Policy, error) {
 	return api.Policy{
 		EverySeconds: p.every.Seconds(), Data: data,
 		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, LogMaxBytes: p.logMax,
+		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes,
 	}, err
 }
 
@@ -60,8 +65,14 @@ func (p *policyFlags) change(cmd *cobra.Command) (c api.PolicyChange, changed bo
 		every := p.every.Seconds()
 		c.EverySeconds, changed = &every, true
 	}
-	if f.Changed("log-max") {
-		c.LogMaxBytes, changed = &p.logMax, true
+	for _, n := range []struct {
+		flag  string
+		value *int64
+		to    **int64
+	}{{"log-max", &p.logMax, &c.LogMaxBytes}, {"keep-size", &p.keep, &c.KeepSizeBytes}, {"write-limit", &p.writes, &c.WriteLimitBytes}} {
+		if f.Changed(n.flag) {
+			*n.to, changed = n.value, true
+		}
 	}
 	for _, w := range []struct {
 		flag  string
@@ -117,7 +128,50 @@ func (i *interval) Set(s string) error {
 	return nil
 }
 
-// size is a flag of bytes that takes the suffixes KiB, MiB, GiB (K, M, G).
+// limit is a size, or none: -1.
+type limit int64
+
+func (l *limit) String() string {
+	if *l == 0 {
+		return ""
+	}
+	return limitText(int64(*l))
+}
+
+func (l *limit) Type() string { return "size" }
+
+func (l *limit) Set(text string) error {
+	if text == "none" {
+		*l = -1
+		return nil
+	}
+	return (*size)(l).Set(text)
+}
+
+// limitText is a limit as its flag takes it.
+func limitText(n int64) string {
+	if n < 0 {
+		return "none"
+	}
+	for _, u := range sizeUnits {
+		if len(u.name) > 1 && n > 0 && n%u.bytes == 0 {
+			return strconv.FormatInt(n/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// sizeUnits are the suffixes of a size, those that limitText prefers first.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3},
+	{"G", 1 << 30}, {"M", 1 << 20}, {"K", 1 << 10},
+}
+
+// size is a flag of bytes that takes the suffixes KiB, MiB, GiB (K, M, G) and
+// kB, MB, GB.
 type size int64
 
 func (s *size) String() string {
@@ -130,18 +184,17 @@ func (s *size) String() string {
 func (s *size) Type() string { return "size" }
 
 func (s *size) Set(text string) error {
-	number, shift := text, 0
-	for suffix, n := range map[string]int{"K": 10, "M": 20, "G": 30} {
-		for _, end := range []string{suffix, suffix + "iB"} {
-			if head, ok := strings.CutSuffix(text, end); ok {
-				number, shift = head, n
-			}
+	number, unit := text, int64(1)
+	for _, u := range sizeUnits {
+		if head, ok := strings.CutSuffix(text, u.name); ok {
+			number, unit = head, u.bytes
+			break
 		}
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n <= 0 || n > (1<<62)>>shift {
+	if err != nil || n <= 0 || n > (1<<62)/unit {
 		return fmt.Errorf("%q is not a size such as 500K, 64MiB or 1G", text)
 	}
-	*s = size(n << shift)
+	*s = size(n * unit)
 	return nil
 }

@@ -79,6 +79,9 @@ type Policy struct {
 	GiveUp       string   `json:"give_up"`                 // stop, fresh
 	LogMaxBytes  int64    `json:"log_max_bytes,omitempty"` // size at which the output is put aside; 0: 64 MiB
 	Health       string   `json:"health,omitempty"`
+
+	KeepSizeBytes   int64 `json:"keep_size_bytes"`   // what the generations may take on the disk; 0: the default, -1: no limit
+	WriteLimitBytes int64 `json:"write_limit_bytes"` // what may be written a second, averaged over an hour; 0: the default, -1: no limit
 }
 
 // PolicyChange changes what is not nil.
@@ -91,6 +94,9 @@ type PolicyChange struct {
 	GiveUp       *string   `json:"give_up,omitempty"`
 	LogMaxBytes  *int64    `json:"log_max_bytes,omitempty"`
 	Health       *string   `json:"health,omitempty"`
+
+	KeepSizeBytes   *int64 `json:"keep_size_bytes,omitempty"`
+	WriteLimitBytes *int64 `json:"write_limit_bytes,omitempty"`
 }
 
 // Row is a workload in the table of all workloads.
@@ -116,6 +122,11 @@ type Status struct {
 	Checkpointing bool       `json:"checkpointing"`
 	RestoredFrom  string     `json:"restored_from,omitempty"` // the generation that the running tree came from
 	Epoch         uint64     `json:"epoch"`
+
+	SizeBytes       int64   `json:"size_bytes"`          // of the generations on the disk
+	WrittenDayBytes int64   `json:"written_day_bytes"`   // in the last day, as far as the keeper knows
+	IntervalSeconds float64 `json:"interval_seconds"`    // from checkpoint to checkpoint, as it is now; 0: not running
+	Stretched       string  `json:"stretched,omitempty"` // why that is more than every_seconds: slow, writes, failures
 
 	LastPauseSeconds      float64    `json:"last_pause_seconds"`
 	LastCheckpointSeconds float64    `json:"last_checkpoint_seconds"` // from freeze to commit

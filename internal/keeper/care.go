@@ -130,9 +130,24 @@ func (c care) needed(g store.Generation) error {
 	return api.Errorf(api.CodeFailed, "`wakepoint checkpoint "+name+"` takes one that stands for itself", "%s goes on from %v", name, g)
 }
 
-// collect removes what policy lets go, and packs to which nothing refers.
+// collect removes what policy lets go, then what is too much for the limit of
+// size, and packs to which nothing refers.
 func (c care) collect(dry bool) (api.Reply, error) {
-	return c.remove(numbers(policy.Drop(held(*c.rec, c.l))), dry)
+	r, err := c.remove(numbers(policy.Drop(held(*c.rec, c.l))), dry)
+	for err == nil && !dry {
+		size, serr := c.v.Size()
+		c.l, err = readLineage(c.v)
+		next, ok := policy.Shrink(held(*c.rec, c.l))
+		if serr != nil || err != nil || !ok || !tooLarge(c.rec.policy, size) {
+			return r, errors.Join(serr, err)
+		}
+		var more api.Reply
+		if more, err = c.remove(numbers([]policy.Generation{next}), false); len(more.Dropped) == 0 {
+			return r, err // somebody reads it
+		}
+		r.Dropped, r.FreedBytes = append(r.Dropped, more.Dropped...), r.FreedBytes+more.FreedBytes
+	}
+	return r, err
 }
 
 func (c care) remove(gens []store.Generation, dry bool) (r api.Reply, err error) {

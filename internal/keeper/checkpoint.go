@@ -12,7 +12,6 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
-	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -34,9 +33,12 @@ type checkpointOptions struct {
 func (k *keeper) checkpoint(ctx context.Context, o checkpointOptions) (store.Info, error) {
 	start := time.Now()
 	k.setCheckpointing(true)
-	info, err := k.take(ctx, o)
-	k.learn(info, err)
+	info, err := store.Info{}, k.room(o)
+	if err == nil {
+		info, err = k.take(ctx, o)
+	}
 	end := time.Now()
+	k.learn(info, err)
 	k.mu.Lock()
 	v := &k.view
 	v.Checkpointing = false
@@ -58,8 +60,8 @@ func (k *keeper) checkpoint(ctx context.Context, o checkpointOptions) (store.Inf
 	} else {
 		k.retain()
 	}
+	k.pace(start, end)
 	k.first(err)
-	k.due.Reset(time.Until(policy.NextCheckpoint(start, end, k.every(), k.failures)))
 	return info, err
 }
 

@@ -121,6 +121,12 @@ func (w *world) Scrub(context.Context, func(int64)) ([]store.Damage, error) {
 	return found, nil
 }
 
+func (w *world) Space() (free, total int64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.free, 100, nil
+}
+
 type fakeDraft struct {
 	w      *world
 	parent store.Generation
@@ -186,6 +192,7 @@ func (s fakeSection) Each(from, to int64, f func(int64, []byte) error) error {
 func (s fakeSection) ReadAt(p []byte, off int64) (int, error) { return 0, errors.ErrUnsupported }
 
 func (d *fakeDraft) Commit(ctx context.Context, pause time.Duration, tag string, meta map[string]string) (store.Info, error) {
+	time.Sleep(time.Duration(d.w.slow.Load()))
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	d.over = true
@@ -193,6 +200,7 @@ func (d *fakeDraft) Commit(ctx context.Context, pause time.Duration, tag string,
 		return store.Info{}, err
 	}
 	d.g.info.Pause, d.g.info.Tag, d.g.info.Meta, d.g.info.CommittedAt = pause, tag, meta, time.Now()
+	d.g.info.NewBytes = d.w.genSize
 	d.w.gens[d.g.info.Generation] = d.g
 	if err := d.w.step("committed"); err != nil { // done but reported as an error
 		return store.Info{}, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/engine"
@@ -31,6 +32,8 @@ type world struct {
 	damage  map[store.Generation]bool
 	tried   store.Generation
 	genSize int64                      // of each generation on the disk
+	free    int64                      // per cent of the disk
+	slow    atomic.Int64               // how long a commit takes, ns
 	refuse  map[store.Generation]error // generations that cannot be restored
 	poison  map[store.Generation]bool  // generations whose trees die at once
 	whole   int                        // dumps that inherited nothing
@@ -46,7 +49,7 @@ type fakeGen struct {
 var errFake = errors.New("injected")
 
 func newWorld(dir string) *world {
-	return &world{dir: dir, nextPI: 1000, records: map[string][]byte{}, gens: map[store.Generation]*fakeGen{},
+	return &world{dir: dir, free: 100, nextPI: 1000, records: map[string][]byte{}, gens: map[store.Generation]*fakeGen{},
 		damage: map[store.Generation]bool{}, refuse: map[store.Generation]error{}, poison: map[store.Generation]bool{}}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -48,6 +49,9 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 	}
 	if st.Volatile() {
 		notes = append(notes, "the store "+s.StoreDir+" lies in memory (tmpfs): a boot or a power cut takes it away")
+	}
+	if free, _, err := space(s.StoreDir); err == nil && p.KeepSizeBytes == 0 {
+		p.KeepSizeBytes = policy.KeepSize(free)
 	}
 	w, err := createWorkload(st, &spec)
 	if err != nil {
@@ -238,6 +242,9 @@ func preparePolicy(p api.Policy, spec api.Spec) (api.Policy, []string, error) {
 	if db := Database(spec.Argv); db != "" && p.OnCrash == "" {
 		p.OnCrash = api.OnFresh
 		notes = append(notes, db+" keeps its own durable state: after a crash it is started afresh on its files, not rolled back (--on-crash restore changes that)")
+	}
+	if p.WriteLimitBytes == 0 {
+		p.WriteLimitBytes = policy.WriteMax
 	}
 	put(&p.OnCrash, api.OnRestore)
 	put(&p.Files, api.FilesRollback)

@@ -43,6 +43,8 @@ type keeper struct {
 	parent  store.Generation // of the next generation; 0: none
 	index   *files.Index     // of parent; nil: not known
 	known   *lineage         // the generations; nil: to be read
+	meter   policy.Meter     // of what is written
+	size    int64            // of the generations on the disk; -1: to be measured
 	quiet   bool             // the command has ended cleanly and left processes behind
 
 	due       *time.Timer // the next checkpoint
@@ -84,7 +86,7 @@ func (r *request) dropped() bool {
 
 func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
 	k := &keeper{
-		m: m, v: v, site: site, log: log, helper: site.Program,
+		m: m, v: v, site: site, log: log, helper: site.Program, size: -1,
 		say:      func(string) {},
 		requests: make(chan *request),
 		released: make(chan struct{}),

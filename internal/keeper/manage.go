@@ -102,6 +102,9 @@ func statusAtRest(w *store.Workload, name string) (api.Status, error) {
 		return v, err
 	}
 	addNewest(&v, l)
+	if v.SizeBytes, err = w.Size(); err != nil {
+		return v, explain(name, err)
+	}
 	if !rec.run.Wanted {
 		return v, nil
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -163,6 +165,18 @@ func (r realRestored) Run() (tree, error) {
 
 // realVault is a store's workload.
 type realVault struct{ *store.Workload }
+
+func (v realVault) Space() (free, total int64, err error) { return space(v.Dir()) }
+
+// space says how much of the disk under a path is free for all, and how large
+// it is (statfs(2)).
+func space(path string) (free, total int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
+}
 
 func (v realVault) Begin(parent store.Generation) (draft, error) {
 	d, err := v.Workload.Begin(parent)

@@ -1,7 +1,9 @@
 package keeper
 
 import (
+	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -30,10 +32,72 @@ func (k *keeper) lineage() (lineage, error) {
 // learn notes what came of a checkpoint.
 func (k *keeper) learn(i store.Info, err error) {
 	if err != nil {
-		k.known = nil
-	} else if k.known != nil {
+		k.known, k.size = nil, -1
+		return
+	}
+	if k.known != nil {
 		k.known.infos = slices.Insert(slices.Clone(k.known.infos), 0, i)
 	}
+	if k.size >= 0 {
+		k.size += i.NewBytes
+	}
+	k.meter = k.meter.Add(time.Now(), i.NewBytes, k.writeLimit())
+}
+
+// remember makes the meter show what was written before this keeper came, as
+// far as the generations that are left tell.
+func (k *keeper) remember() {
+	l, err := k.lineage()
+	if err != nil {
+		return
+	}
+	for _, i := range slices.Backward(l.infos) {
+		k.meter = k.meter.Add(i.CommittedAt, i.NewBytes, k.writeLimit())
+	}
+	k.measure()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.view.WrittenDayBytes = k.meter.Day(time.Now())
+}
+
+// writeLimit is how much may be written a second; 0 is no limit.
+func (k *keeper) writeLimit() int64 {
+	return limitOf(k.rec.policy.WriteLimitBytes, policy.WriteMax)
+}
+
+// limitOf is a limit of a policy, where 0 is the usual one and -1 none; 0 is
+// none here.
+func limitOf(n, usual int64) int64 {
+	if n == 0 {
+		return usual
+	}
+	return max(0, n)
+}
+
+// pace sets the time of the next checkpoint after one from start to end.
+func (k *keeper) pace(start, end time.Time) {
+	due, why := policy.Pace(start, end, k.every(), k.failures, k.meter.Wait(end, k.writeLimit()))
+	k.due.Reset(time.Until(due))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v := &k.view
+	v.IntervalSeconds, v.Stretched = due.Sub(start).Seconds(), string(why)
+	v.WrittenDayBytes = k.meter.Day(end)
+	if k.size >= 0 {
+		v.SizeBytes = k.size
+	}
+}
+
+// room refuses a checkpoint that would take what is to be left of the disk.
+// What runs may need that all the same: a state in which it is ended is
+// committed wherever it fits.
+func (k *keeper) room(o checkpointOptions) error {
+	free, total, err := k.v.Space()
+	if err != nil || o.hold || policy.Room(free, total) {
+		return nil
+	}
+	mib := func(n int64) float64 { return float64(n) / (1 << 20) }
+	return fmt.Errorf("%.1f of %.1f MiB of the store's disk are free, and 5 %% of it stay free: %w", mib(free), mib(total), syscall.ENOSPC)
 }
 
 // steady is by which instant retention will count the age of what is taken now.
@@ -69,7 +133,8 @@ func held(rec records, l lineage) []policy.Held {
 	return out
 }
 
-// retain lets go of the generations that policy does not keep.
+// retain lets go of the generations that policy does not keep, and where they
+// take too much room of others.
 func (k *keeper) retain() {
 	l, err := k.lineage()
 	if err != nil {
@@ -78,19 +143,52 @@ func (k *keeper) retain() {
 	if gone := policy.Drop(held(k.rec, l)); len(gone) >= dropBatch {
 		k.drop(gone)
 	}
+	for k.measure(); tooLarge(k.rec.policy, k.size); {
+		if l, err = k.lineage(); err != nil {
+			return
+		}
+		next, ok := policy.Shrink(held(k.rec, l))
+		if !ok || k.drop([]policy.Generation{next}) == 0 {
+			return
+		}
+		k.measure()
+	}
 }
 
-// drop removes generations. What somebody reads goes another time.
-func (k *keeper) drop(gens []policy.Generation) {
+// tooLarge says that the generations take more of the disk than they may.
+func tooLarge(p api.Policy, size int64) bool {
+	limit := limitOf(p.KeepSizeBytes, policy.SizeMax)
+	return limit > 0 && size > limit
+}
+
+// measure measures the generations on the disk, if their size is not known.
+func (k *keeper) measure() {
+	if k.size >= 0 {
+		return
+	}
+	size, err := k.v.Size()
+	if err != nil {
+		k.log.Warn("measure", "err", err)
+		return
+	}
+	k.size = size
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.view.SizeBytes = size
+}
+
+// drop removes generations, and says how many are gone. What somebody reads
+// goes another time.
+func (k *keeper) drop(gens []policy.Generation) int {
 	removed, err := k.v.Drop(numbers(gens))
+	k.size = -1
 	if err != nil {
 		k.known = nil
 		k.log.Warn("drop", "generations", removed, "err", err)
-		return
-	}
-	if k.known != nil {
+	} else if k.known != nil {
 		k.known.infos = slices.DeleteFunc(k.known.infos, func(i store.Info) bool { return slices.Contains(removed, i.Generation) })
 	}
+	return len(removed)
 }
 
 func numbers(gens []policy.Generation) []store.Generation {

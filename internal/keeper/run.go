@@ -90,6 +90,7 @@ func (k *keeper) work(ctx context.Context, o Options, rep *reporter) error {
 	if err := k.newest(); err != nil {
 		return err
 	}
+	k.remember()
 	words, older, err := k.bring(ctx, o.Action, o.RestoreOptions)
 	out := Outcome{Name: o.Name, Status: k.status(), Words: words, Older: older}
 	if k.tree == nil {

@@ -70,6 +70,9 @@ type vault interface {
 	Drop(gens []store.Generation) (removed []store.Generation, err error)
 	Size() (int64, error)
 	Scrub(ctx context.Context, pace func(bytes int64)) ([]store.Damage, error)
+
+	// Space says how much of the disk is free for all, and how large it is.
+	Space() (free, total int64, err error)
 }
 
 // draft is a generation being written.

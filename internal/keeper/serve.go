@@ -179,7 +179,8 @@ func (k *keeper) set(c *api.PolicyChange) error {
 	k.rec.policy = p
 	k.publish()
 	if k.tree != nil {
-		k.due.Reset(k.every())
+		k.pace(time.Now(), time.Now())
+		k.retain()
 	}
 	return nil
 }
@@ -202,8 +203,12 @@ func change(p api.Policy, c api.PolicyChange) api.Policy {
 	put(&p.OnExit, c.OnExit)
 	put(&p.GiveUp, c.GiveUp)
 	put(&p.Health, c.Health)
-	if c.LogMaxBytes != nil {
-		p.LogMaxBytes = *c.LogMaxBytes
+	for _, n := range []struct{ to, from *int64 }{
+		{&p.LogMaxBytes, c.LogMaxBytes}, {&p.KeepSizeBytes, c.KeepSizeBytes}, {&p.WriteLimitBytes, c.WriteLimitBytes},
+	} {
+		if n.from != nil {
+			*n.to = *n.from
+		}
 	}
 	return p
 }
@@ -224,6 +229,9 @@ func checkPolicy(p api.Policy) error {
 	}
 	if p.LogMaxBytes < 0 {
 		return api.Errorf(api.CodeUsage, "", "the output cannot be limited to %d bytes", p.LogMaxBytes)
+	}
+	if p.KeepSizeBytes < -1 || p.WriteLimitBytes < -1 {
+		return api.Errorf(api.CodeUsage, "", "a limit of %d bytes makes no sense", min(p.KeepSizeBytes, p.WriteLimitBytes))
 	}
 	if p.Health != "" {
 		return api.Errorf(api.CodeUsage, "leave --health away", "health checks are not built yet")

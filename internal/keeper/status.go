@@ -28,8 +28,10 @@ func (k *keeper) publish() {
 	v.LastCheckpointSeconds, v.LastCheckpointAt = old.LastCheckpointSeconds, old.LastCheckpointAt
 	v.Notes = k.notes
 	v.Checkpointing, v.Failures = old.Checkpointing, old.Failures
+	v.SizeBytes, v.WrittenDayBytes = old.SizeBytes, old.WrittenDayBytes
 	if k.rec.run.State == api.Running {
 		v.LastError = old.LastError // of checkpoints
+		v.IntervalSeconds, v.Stretched = old.IntervalSeconds, old.Stretched
 	}
 	k.view = v
 }

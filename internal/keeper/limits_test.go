@@ -1,0 +1,152 @@
+package keeper
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/policy"
+)
+
+// What takes too much room goes, the oldest first, but never what is protected;
+// status says how much is left.
+func TestSizeLimit(t *testing.T) {
+	bubble(t, api.Policy{KeepSizeBytes: 5000}, func(r *rig) {
+		r.w.genSize = 1000
+		r.begin(ActLaunch, RestoreOptions{})
+		if e := r.ask(api.Request{Op: api.OpCheckpoint, Tag: "mine"}).Error; e != nil {
+			t.Fatal(e)
+		}
+		time.Sleep(100500 * time.Millisecond)
+		gens := r.w.generations()
+		if len(gens) != 5 || gens[0] != 2 || gens[4] != 102 {
+			t.Errorf("%v", gens)
+		}
+		if v := r.k.status(); v.SizeBytes != 5000 {
+			t.Errorf("%d bytes", v.SizeBytes)
+		}
+		for _, g := range gens[:4] {
+			r.granted(api.Request{Op: api.OpPin, Generation: g.String()})
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if after := r.w.generations(); len(after) != 5 || !slices.Equal(after[:4], gens[:4]) || after[4] != 112 {
+			t.Errorf("%v were pinned, and there are %v", gens[:4], after)
+		}
+		less := int64(2000)
+		r.granted(api.Request{Op: api.OpSet, Change: &api.PolicyChange{KeepSizeBytes: &less}})
+		if v := r.k.status(); v.SizeBytes != 5000 || v.Policy.KeepSizeBytes != 2000 {
+			t.Errorf("%d bytes of at most %d", v.SizeBytes, v.Policy.KeepSizeBytes)
+		}
+		r.granted(api.Request{Op: api.OpPin, Generation: gens[1].String(), Remove: true})
+		if out := r.granted(api.Request{Op: api.OpCollect}); len(out.Dropped) != 1 || out.FreedBytes != 1000 {
+			t.Errorf("%+v", out)
+		}
+		none := int64(-1)
+		r.granted(api.Request{Op: api.OpSet, Change: &api.PolicyChange{KeepSizeBytes: &none}})
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := len(r.w.generations()); n < 8 {
+			t.Errorf("without a limit there are %d", n)
+		}
+	})
+}
+
+// Of the disk 5 % stay free: checkpoints fail until there is room, nothing is
+// let go for it, and a stop is committed all the same.
+func TestDiskRoom(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.w.genSize = 10
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(2500 * time.Millisecond)
+		free := func(n int64) { r.w.mu.Lock(); r.w.free = n; r.w.mu.Unlock() }
+		free(4)
+		r.refused(api.Request{Op: api.OpCheckpoint}, api.CodeFailed, "no space left on device", "make room")
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if v := r.k.status(); v.SizeBytes != 30 {
+			t.Errorf("%d bytes", v.SizeBytes)
+		}
+		if v := r.k.status(); v.Failures < 2 || v.Stretched != string(policy.Failing) || v.IntervalSeconds <= 1 {
+			t.Errorf("%d failures, %q, %v s", v.Failures, v.Stretched, v.IntervalSeconds)
+		}
+		if n := len(r.w.generations()); n != 3 {
+			t.Errorf("%d generations", n)
+		}
+		free(5)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if v := r.k.status(); v.Failures != 0 || v.Stretched != "" || len(r.w.generations()) < 4 {
+			t.Errorf("%d failures, %q, %v", v.Failures, v.Stretched, r.w.generations())
+		}
+		free(4)
+		r.granted(api.Request{Op: api.OpStop})
+		r.wantState(api.Stopped)
+	})
+}
+
+// Where more would be written than is allowed the interval is stretched; status
+// says so, and how much was written.
+func TestWriteLimit(t *testing.T) {
+	bubble(t, api.Policy{WriteLimitBytes: 1000, KeepSizeBytes: -1}, func(r *rig) {
+		r.w.genSize = 50_000
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(11500 * time.Millisecond) // 600,000 bytes at once
+		if v := r.k.status(); v.Generation != "g12" || v.Stretched != "" || v.WrittenDayBytes != 600_000 || v.IntervalSeconds != 1 {
+			t.Errorf("%+v", v)
+		}
+		time.Sleep(10 * time.Minute) // 833 a second from then on
+		synctest.Wait()
+		v := r.k.status()
+		if n := v.WrittenDayBytes/50_000 - 12; n < 9 || n > 11 || v.Stretched != "writes" || v.IntervalSeconds < 55 || v.IntervalSeconds > 65 {
+			t.Errorf("%d checkpoints in ten minutes; %q, %v s", n, v.Stretched, v.IntervalSeconds)
+		}
+		r.kill()
+		r.begin(ActRecover, RestoreOptions{})
+		if v := r.k.status(); v.WrittenDayBytes != 50_000*int64(len(r.w.generations())) {
+			t.Errorf("the next keeper knows of %d bytes", v.WrittenDayBytes)
+		}
+		none := int64(-1)
+		r.granted(api.Request{Op: api.OpSet, Change: &api.PolicyChange{WriteLimitBytes: &none}})
+		before := len(r.w.trace("committed"))
+		time.Sleep(10500 * time.Millisecond)
+		synctest.Wait()
+		if n := len(r.w.trace("committed")) - before; n != 10 {
+			t.Errorf("without a limit %d are taken in 10 s", n)
+		}
+	})
+}
+
+// Commits that take longer than the interval stretch it: one is under way at
+// any time, none is made up for, and status says so.
+func TestSlowCommits(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.w.slow.Store(int64(3 * time.Second))
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(60500 * time.Millisecond)
+		v := r.k.status()
+		if n := len(r.w.trace("committed")); n != 10 || v.Stretched != "slow" || v.IntervalSeconds != 6 {
+			t.Errorf("%d generations in a minute; %q, %v s", n, v.Stretched, v.IntervalSeconds)
+		}
+		r.w.slow.Store(0)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if v := r.k.status(); v.Stretched != "" || v.IntervalSeconds != 1 {
+			t.Errorf("later: %q, %v s", v.Stretched, v.IntervalSeconds)
+		}
+	})
+}
+
+func TestLimitsMakeSense(t *testing.T) {
+	p, _, err := preparePolicy(api.Policy{}, api.Spec{Argv: []string{"prog"}, Dir: "/"})
+	if err != nil || p.WriteLimitBytes != policy.WriteMax {
+		t.Errorf("%+v %v", p, err)
+	}
+	p.KeepSizeBytes = -2
+	if err := checkPolicy(p); err == nil || !strings.Contains(err.Error(), "-2") {
+		t.Errorf("a size of -2: %v", err)
+	}
+}
