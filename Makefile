@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash bench vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash flips bench vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -32,10 +32,13 @@ test: go ## set up what the tests need and run them all (as root: nothing skips)
 	@scripts/setup-tests.sh
 	@scripts/test.sh
 
-N = 20000
+N = 10000
 SEED = 1
-crash: go ## cut the power of the store N times from SEED on, in any order of things done (a minute)
+crash: go ## cut the power of the store N times, in any order of things done, from SEED on (a minute)
 	@go test -count=1 -timeout 24h -v -run 'TestCrash$$|TestCrashLong' ./internal/store -crash.n $(N) -crash.seed $(SEED)
+
+flips: go ## flip bits of a store, or cut files, N times from SEED on; prints the table (a minute)
+	@go test -count=1 -timeout 24h -v -run 'TestFlips' ./internal/store -flips.n $(N) -flips.seed $(SEED)
 
 BENCH = .
 bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes; see doc/bench.md)

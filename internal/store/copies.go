@@ -168,3 +168,18 @@ func (r *packReader) checkCopies(m *manifest) error {
 	}
 	return nil
 }
+
+// checkOrphans reads all copies of a generation that was removed. The last one
+// is that of its manifest.
+func (r *packReader) checkOrphans(g Generation) error {
+	for i, whole := copiesIndex, false; !whole; i++ {
+		err := r.copies(packID(g, i), func(at place, _ []byte) bool {
+			whole = at.none()
+			return true
+		})
+		if err != nil {
+			return err // at the latest for a pack that there is not
+		}
+	}
+	return nil
+}

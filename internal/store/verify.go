@@ -145,7 +145,7 @@ func (v *verifier) generation(g Generation) error {
 // one of its manifest. That they stand for each other touches no generation.
 func (v *verifier) copies(r *Reader) error {
 	_, err := v.w.firstManifest(v.gen)
-	for _, err := range []error{err, r.packs.checkCopies(r.m)} {
+	for _, err := range append([]error{err, r.packs.checkCopies(r.m)}, v.orphans(r)...) {
 		var de *DamageError
 		if errors.As(err, &de) {
 			v.all = append(v.all, &Damage{DamageError: *de, Follows: "the other copy is whole: no generation is touched"})
@@ -154,6 +154,23 @@ func (v *verifier) copies(r *Reader) error {
 		}
 	}
 	return nil
+}
+
+// orphans verifies the copies of what generations wrote that were removed, and
+// of which this one still has a part.
+func (v *verifier) orphans(r *Reader) (wrong []error) {
+	for _, p := range r.m.Packs {
+		g := p.Pack.Generation()
+		first := packID(g, copiesIndex)
+		if _, done := v.walked[first]; done {
+			continue
+		}
+		if _, err := v.w.manifests.Stat(g.String()); isNotExist(err) {
+			v.walked[first] = nil
+			wrong = append(wrong, r.packs.checkOrphans(g))
+		}
+	}
+	return wrong
 }
 
 // once calls check the first time that it comes to a place. Later it only
