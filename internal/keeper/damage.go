@@ -60,5 +60,6 @@ func damagedStatus(w *store.Workload, name string) api.Status {
 	if l, err := readLineage(realVault{w}); err == nil {
 		addNewest(&v, l)
 	}
+	v.SizeBytes, _ = w.Size()
 	return v
 }

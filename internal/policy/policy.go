@@ -1,5 +1,5 @@
-// Package policy decides when the next checkpoint is due, what counts as a
-// crash and which generation is tried next. It is pure: it has no clock and
+// Package policy decides when the next checkpoint is due, which generations
+// stay, what counts as a crash and which generation is tried next. It is pure: it has no clock and
 // touches no disk; the same history always gives the same decision.
 package policy
 

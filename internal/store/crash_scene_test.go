@@ -102,6 +102,7 @@ var scenes = []scene{
 		}
 		return err
 	}},
+	{"drop some", fillStore(4), taken, func(x *world) error { return x.drop(1, 3) }},
 	{"forget the newest", fillStore(3), taken, func(x *world) error { return x.forget(3) }},
 	{"forget all", fillStore(2), taken, func(x *world) error {
 		return firstErr(func() error { return x.forget(1) }, func() error { return x.forget(2) })

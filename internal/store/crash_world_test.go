@@ -279,6 +279,12 @@ func (x *world) retain(keep int) error {
 	}, func() ([]Generation, error) { return x.w.Retain(keep) })
 }
 
+// drop removes those that are named, as retention does.
+func (x *world) drop(gens ...Generation) error {
+	return x.removing(func(g Generation, _ []Generation) bool { return slices.Contains(gens, g) },
+		func() ([]Generation, error) { return x.w.Drop(gens) })
+}
+
 func (x *world) forget(g Generation) error {
 	return x.removing(func(h Generation, _ []Generation) bool { return g == h }, func() ([]Generation, error) {
 		return []Generation{g}, x.w.Forget(g)
