@@ -228,6 +228,7 @@ type Reply struct {
 	Done       bool           `json:"done"`               // the last line
 	Progress   string         `json:"progress,omitempty"` // words for a person
 	Error      *Error         `json:"error,omitempty"`    // with Done
+	Left       bool           `json:"left,omitempty"`     // with Done: the keeper has let go of the workload, and not looked at the request
 	Status     *Status        `json:"status,omitempty"`
 	Generation *GenerationRow `json:"generation,omitempty"`
 	Dropped    []string       `json:"dropped,omitempty"` // generations that are gone, or would go

@@ -59,8 +59,8 @@ func Dial(ctx context.Context, dir string) (net.Conn, error) {
 
 // Call sends one request and returns its last reply. Replies before it go to
 // progress, which may be nil. An error that the keeper reports is an *Error;
-// ErrNoKeeper says that there is no keeper, io.ErrUnexpectedEOF that it died
-// before it answered.
+// ErrNoKeeper says that there is no keeper, or none any more,
+// io.ErrUnexpectedEOF that it died before it answered.
 func Call(ctx context.Context, dir string, q Request, progress func(Reply)) (Reply, error) {
 	conn, r, err := Stream(ctx, dir, q, progress)
 	if conn != nil {
@@ -101,6 +101,8 @@ func exchange(conn net.Conn, q Request, progress func(Reply)) (Reply, error) {
 			return Reply{}, fmt.Errorf("hear the keeper: %w", err)
 		}
 		switch {
+		case r.Left:
+			return r, ErrNoKeeper
 		case r.Error != nil:
 			return r, r.Error
 		case r.Done:

@@ -218,7 +218,10 @@ func (s *server) enqueue(c net.Conn, q api.Request) api.Reply {
 	select {
 	case k.requests <- r:
 	case <-k.released:
-		return ended()
+		if r := ended(); r.Error == nil {
+			return r
+		}
+		return api.Reply{Done: true, Left: true} // it is as if we had never been there
 	}
 	select {
 	case out := <-r.reply:
