@@ -127,7 +127,7 @@ func (c care) needed(g store.Generation) error {
 	case h.Proven:
 		return api.Errorf(api.CodeFailed, "it goes by itself after a newer one was restored and lived", "%v is the newest of %s that is proven to live", g, name)
 	}
-	return api.Errorf(api.CodeFailed, "`wakepoint checkpoint "+name+"` takes one that stands for itself", "%s goes on from %v", name, g)
+	return api.Errorf(api.CodeFailed, "`wakepoint checkpoint "+name+"` takes a newer one", "%v is the newest of %s that recovery can go back to", g, name)
 }
 
 // collect removes what policy lets go, then what is too much for the limit of

@@ -103,6 +103,27 @@ func TestForget(t *testing.T) {
 	})
 }
 
+// What a run was restored from stays until the run has a generation of its own,
+// then like any other; what it was restored over is kept as the undo.
+func TestWhatARunCameFrom(t *testing.T) {
+	bubble(t, api.Policy{EverySeconds: 3600}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(7 * time.Hour)
+		r.granted(api.Request{Op: api.OpRestore, Generation: "g3"})
+		gens := r.w.generations()
+		undo := gens[len(gens)-1]
+		r.refused(api.Request{Op: api.OpForget, Generation: "g3"}, api.CodeFailed, "g3 is the newest", "wakepoint checkpoint web")
+		r.refused(api.Request{Op: api.OpForget, Generation: undo.String()}, api.CodeFailed, "is the newest", "wakepoint checkpoint web")
+		time.Sleep(61 * time.Minute)
+		r.granted(api.Request{Op: api.OpForget, Generation: "g3"})
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if !slices.Contains(r.w.generations(), undo) {
+			t.Errorf("the undo, %v, went within a day", undo)
+		}
+	})
+}
+
 // While nothing runs and another try is awaited the generations are cared for,
 // and the answer comes at once.
 func TestCareWhileDown(t *testing.T) {

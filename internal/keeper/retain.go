@@ -124,7 +124,7 @@ func held(rec records, l lineage) []policy.Held {
 			Sound:      onLine && verdict != api.Bad,
 			Proven:     verdict == api.Proven,
 			Pinned:     rec.pins.has(g),
-			Needed: g == head || g == rec.run.From ||
+			Needed: g == head ||
 				rec.history.Incident != nil && metaNumber(i, metaRun) != rec.run.Run,
 			Tagged: i.Tag != "" && i.Tag != tagUndo,
 			Undo:   i.Tag == tagUndo,
