@@ -169,6 +169,9 @@ func policyText(p api.Policy) string {
 	if p.KeepSizeBytes != 0 {
 		words = append(words, "--keep-size "+limitText(p.KeepSizeBytes))
 	}
+	if p.BufferBytes != 0 {
+		words = append(words, "--buffer "+limitText(p.BufferBytes))
+	}
 	if p.WriteLimitBytes != 0 {
 		words = append(words, "--write-limit "+limitText(p.WriteLimitBytes))
 	}
@@ -229,7 +232,7 @@ func (a *app) printGenerations(rows []api.GenerationRow) error {
 	var table [][]string
 	for _, r := range rows {
 		table = append(table, []string{
-			r.Generation, timeText(r.CommittedAt), secondsText(r.PauseSeconds), bytesText(r.NewBytes),
+			r.Generation, timeText(r.CommittedAt), pauseText(r), bytesText(r.NewBytes),
 			bytesText(r.TotalBytes), dash(r.Parent), dash(r.Verdict), tagText(r),
 		})
 	}
@@ -245,4 +248,14 @@ func tagText(r api.GenerationRow) string {
 		return "pinned"
 	}
 	return r.Tag + ", pinned"
+}
+
+// pauseText is how long the program stood still for a generation, and whether
+// the buffer was too small for it.
+func pauseText(r api.GenerationRow) string {
+	text := secondsText(r.PauseSeconds)
+	if r.Streamed {
+		text += ", streamed"
+	}
+	return text
 }

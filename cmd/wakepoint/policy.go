@@ -26,6 +26,7 @@ type policyFlags struct {
 	logMax  int64
 	keep    int64
 	writes  int64
+	buffer  int64
 }
 
 func (p *policyFlags) add(c *cobra.Command) {
@@ -38,6 +39,7 @@ func (p *policyFlags) add(c *cobra.Command) {
 	f.Var((*size)(&p.logMax), "log-max", "put the output aside when it is larger than this `SIZE` (default 64MiB)")
 	f.Var((*limit)(&p.keep), "keep-size", "keep generations of at most this `SIZE`, or none for no limit (default 20GiB, or a quarter of what is free)")
 	f.Var((*limit)(&p.writes), "write-limit", "write at most this `SIZE` a second, averaged over an hour, or none for no limit (default 20MB)")
+	f.Var((*size)(&p.buffer), "buffer", "copy up to this `SIZE` while the program stands still, and stream what is more (default 256MiB)")
 	f.Var(&choice{&p.giveUp, []string{api.GiveUpStop, api.OnFresh}}, "give-up", "`WHAT` to do when no generation lives: stop, or start the command fresh")
 }
 
@@ -47,7 +49,7 @@ func (p *policyFlags) policy() (api.Policy, error) {
 	return api.Policy{
 		EverySeconds: p.every.Seconds(), Data: data,
 		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, LogMaxBytes: p.logMax,
-		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes,
+		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer,
 	}, err
 }
 
@@ -69,7 +71,7 @@ func (p *policyFlags) change(cmd *cobra.Command) (c api.PolicyChange, changed bo
 		flag  string
 		value *int64
 		to    **int64
-	}{{"log-max", &p.logMax, &c.LogMaxBytes}, {"keep-size", &p.keep, &c.KeepSizeBytes}, {"write-limit", &p.writes, &c.WriteLimitBytes}} {
+	}{{"log-max", &p.logMax, &c.LogMaxBytes}, {"keep-size", &p.keep, &c.KeepSizeBytes}, {"write-limit", &p.writes, &c.WriteLimitBytes}, {"buffer", &p.buffer, &c.BufferBytes}} {
 		if f.Changed(n.flag) {
 			*n.to, changed = n.value, true
 		}

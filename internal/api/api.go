@@ -80,8 +80,9 @@ type Policy struct {
 	LogMaxBytes  int64    `json:"log_max_bytes,omitempty"` // size at which the output is put aside; 0: 64 MiB
 	Health       string   `json:"health,omitempty"`
 
-	KeepSizeBytes   int64 `json:"keep_size_bytes"`   // what the generations may take on the disk; 0: the default, -1: no limit
-	WriteLimitBytes int64 `json:"write_limit_bytes"` // what may be written a second, averaged over an hour; 0: the default, -1: no limit
+	KeepSizeBytes   int64 `json:"keep_size_bytes"`        // what the generations may take on the disk; 0: the default, -1: no limit
+	BufferBytes     int64 `json:"buffer_bytes,omitempty"` // what is copied in a freeze before it waits for the disk; 0: 256 MiB
+	WriteLimitBytes int64 `json:"write_limit_bytes"`      // what may be written a second, averaged over an hour; 0: the default, -1: no limit
 }
 
 // PolicyChange changes what is not nil.
@@ -96,6 +97,7 @@ type PolicyChange struct {
 	Health       *string   `json:"health,omitempty"`
 
 	KeepSizeBytes   *int64 `json:"keep_size_bytes,omitempty"`
+	BufferBytes     *int64 `json:"buffer_bytes,omitempty"`
 	WriteLimitBytes *int64 `json:"write_limit_bytes,omitempty"`
 }
 
@@ -183,6 +185,7 @@ type GenerationRow struct {
 	Verdict      string    `json:"verdict"`
 	Tag          string    `json:"tag"`
 	Pinned       bool      `json:"pinned"`
+	Streamed     bool      `json:"streamed,omitempty"` // it was larger than the buffer: the program stood still until the disk had taken the rest
 }
 
 // The verdicts on a generation.

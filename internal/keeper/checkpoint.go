@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -97,7 +98,7 @@ func (k *keeper) setCheckpointing(b bool) {
 // commit. Whatever fails, the tree is thawed, the draft dropped, and what the
 // engine found dirty joins the next checkpoint.
 func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info, err error) {
-	d, err := k.v.Begin(k.parent)
+	d, err := k.v.Begin(k.parent, k.buffer())
 	if err != nil {
 		return info, err
 	}
@@ -116,7 +117,7 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 		k.tree.Abandoned()
 		return info, err
 	}
-	c := capture{k: k, d: d, fz: fz}
+	c := capture{k: k, d: d, fz: fz, waits: d.Waits()}
 	defer c.release() // thaws, if nothing else did
 	if err := c.frozen(ctx); err != nil {
 		return info, err
@@ -164,6 +165,8 @@ type capture struct {
 	section engine.SectionSink // of the files; nil: none
 	files   *files.Capture
 	index   *files.Index
+	waits   int  // of the draft, when the freeze began
+	full    bool // the buffer was too small
 	dumped  bool // the engine waits for Committed or Abandoned
 	over    bool // thawed or killed
 	since   time.Time
@@ -180,7 +183,29 @@ func (c *capture) frozen(ctx context.Context) error {
 		return fmt.Errorf("take the files: %w", err)
 	}
 	c.dumped = true
-	return c.fz.Dump(ctx, c.d, c.k.inherit)
+	err := c.fz.Dump(ctx, c.d, c.k.inherit)
+	c.full = c.d.Waits() > c.waits
+	return err
+}
+
+// bufferSize is how much is copied while the program stands still, unless its
+// policy says otherwise; bufferMax the most that it may say.
+const (
+	bufferSize = 256 << 20
+	bufferMax  = 64 << 30
+)
+
+// buffer is the size of the buffer, for which the collector makes room.
+func (k *keeper) buffer() int64 {
+	n := k.rec.policy.BufferBytes
+	if n == 0 {
+		n = bufferSize
+	}
+	if n != k.roomFor {
+		debug.SetMemoryLimit(memoryMax + n)
+		k.roomFor = n
+	}
+	return n
 }
 
 // takeFiles fixes what the workload's files contain.
@@ -286,13 +311,17 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 		c.pause = time.Since(c.since) // frozen until after the commit
 	}
 	run := &c.k.rec.run
-	info, err := c.d.Commit(ctx, c.pause, tag, map[string]string{
+	meta := map[string]string{
 		metaTaken:  c.since.UTC().Format(time.RFC3339Nano),
 		metaSteady: c.k.steady(c.since).UTC().Format(time.RFC3339Nano),
 		metaRun:    strconv.FormatUint(run.Run, 10),
 		metaFrom:   strconv.FormatUint(uint64(run.From), 10),
 		metaHome:   c.k.v.Dir(),
-	})
+	}
+	if c.full {
+		meta[metaStreamed] = "yes"
+	}
+	info, err := c.d.Commit(ctx, c.pause, tag, meta)
 	if err != nil {
 		return info, err
 	}

@@ -68,7 +68,7 @@ func (w *world) Generations() ([]store.Info, []store.Damage, error) {
 	return infos, damages, nil
 }
 
-func (w *world) Begin(parent store.Generation) (draft, error) {
+func (w *world) Begin(parent store.Generation, _ int64) (draft, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.step("begin"); err != nil {
@@ -133,6 +133,8 @@ type fakeDraft struct {
 	g      *fakeGen
 	over   bool
 }
+
+func (d *fakeDraft) Waits() int { return 0 }
 
 func (d *fakeDraft) Blob(name string, data []byte) error {
 	d.w.mu.Lock()

@@ -14,11 +14,12 @@ import (
 
 // What a keeper notes in a generation.
 const (
-	metaTaken  = "taken"  // the instant that it shows, RFC 3339
-	metaSteady = "steady" // the same by policy.Steady, which retention goes by
-	metaRun    = "run"    // number of the run that made it
-	metaFrom   = "from"   // the generation that this run was restored from, "0": none
-	metaHome   = "home"   // the workload's directory when it was made
+	metaTaken    = "taken"    // the instant that it shows, RFC 3339
+	metaSteady   = "steady"   // the same by policy.Steady, which retention goes by
+	metaRun      = "run"      // number of the run that made it
+	metaFrom     = "from"     // the generation that this run was restored from, "0": none
+	metaStreamed = "streamed" // its memory was larger than the buffer
+	metaHome     = "home"     // the workload's directory when it was made
 )
 
 // tagUndo marks what ran before a restore.

@@ -49,6 +49,7 @@ type keeper struct {
 
 	due       *time.Timer // the next checkpoint
 	scrubDue  *time.Timer
+	roomFor   int64               // the buffer for which the collector makes room
 	scrubbed  chan []store.Damage // what a scrub has found
 	probation *time.Timer         // when a restored state counts as sound; stopped when none is on trial
 	beat      *time.Timer         // the next heartbeat

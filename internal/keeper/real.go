@@ -178,8 +178,8 @@ func space(path string) (free, total int64, err error) {
 	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
 }
 
-func (v realVault) Begin(parent store.Generation) (draft, error) {
-	d, err := v.Workload.Begin(parent)
+func (v realVault) Begin(parent store.Generation, buffer int64) (draft, error) {
+	d, err := v.Workload.BeginBuffered(parent, buffer)
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +199,7 @@ type realDraft struct{ d *store.Draft }
 
 func (d realDraft) Blob(name string, data []byte) error { return d.d.Blob(name, data) }
 func (d realDraft) Abort() error                        { return d.d.Abort() }
+func (d realDraft) Waits() int                          { return d.d.Waits() }
 
 func (d realDraft) Section(name string, inherit bool) (engine.SectionSink, error) {
 	s, err := d.d.Section(name, inherit)

@@ -65,7 +65,7 @@ type vault interface {
 	PutRecord(name string, data []byte) error
 	Record(name string) ([]byte, error)
 	Generations() ([]store.Info, []store.Damage, error)
-	Begin(parent store.Generation) (draft, error)
+	Begin(parent store.Generation, buffer int64) (draft, error)
 	OpenGeneration(g store.Generation) (reader, error)
 	Drop(gens []store.Generation) (removed []store.Generation, err error)
 	Size() (int64, error)
@@ -80,6 +80,8 @@ type draft interface {
 	engine.Sink
 	Commit(ctx context.Context, pause time.Duration, tag string, meta map[string]string) (store.Info, error)
 	Abort() error
+	// Waits is how often the buffer was full.
+	Waits() int
 }
 
 // reader is a generation being read.

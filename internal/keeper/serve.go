@@ -204,7 +204,7 @@ func change(p api.Policy, c api.PolicyChange) api.Policy {
 	put(&p.GiveUp, c.GiveUp)
 	put(&p.Health, c.Health)
 	for _, n := range []struct{ to, from *int64 }{
-		{&p.LogMaxBytes, c.LogMaxBytes}, {&p.KeepSizeBytes, c.KeepSizeBytes}, {&p.WriteLimitBytes, c.WriteLimitBytes},
+		{&p.LogMaxBytes, c.LogMaxBytes}, {&p.KeepSizeBytes, c.KeepSizeBytes}, {&p.WriteLimitBytes, c.WriteLimitBytes}, {&p.BufferBytes, c.BufferBytes},
 	} {
 		if n.from != nil {
 			*n.to = *n.from
@@ -229,6 +229,9 @@ func checkPolicy(p api.Policy) error {
 	}
 	if p.LogMaxBytes < 0 {
 		return api.Errorf(api.CodeUsage, "", "the output cannot be limited to %d bytes", p.LogMaxBytes)
+	}
+	if p.BufferBytes < 0 || p.BufferBytes > bufferMax {
+		return api.Errorf(api.CodeUsage, "", "a buffer of %d bytes is not between 0 and %d", p.BufferBytes, int64(bufferMax))
 	}
 	if p.KeepSizeBytes < -1 || p.WriteLimitBytes < -1 {
 		return api.Errorf(api.CodeUsage, "", "a limit of %d bytes makes no sense", min(p.KeepSizeBytes, p.WriteLimitBytes))

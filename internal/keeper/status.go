@@ -183,7 +183,7 @@ func unixSignalName(s syscall.Signal) string { return unix.SignalName(s) }
 // row describes a generation.
 func row(i store.Info, verdict string) api.GenerationRow {
 	r := api.GenerationRow{
-		Generation: i.Generation.String(), CommittedAt: i.CommittedAt, PauseSeconds: i.Pause.Seconds(),
+		Generation: i.Generation.String(), CommittedAt: i.CommittedAt, PauseSeconds: i.Pause.Seconds(), Streamed: i.Meta[metaStreamed] != "",
 		NewBytes: i.NewBytes, TotalBytes: i.TotalBytes, Verdict: verdict, Tag: i.Tag,
 	}
 	if i.Parent != 0 {

@@ -47,6 +47,11 @@ type Draft struct {
 // written again; 0 is none. Only one draft can be open, and the workload must
 // be locked (ErrNotLocked).
 func (w *Workload) Begin(parent Generation) (*Draft, error) {
+	return w.BeginBuffered(parent, w.o.Buffer)
+}
+
+// BeginBuffered is Begin with a buffer of so many bytes.
+func (w *Workload) BeginBuffered(parent Generation, buffer int64) (*Draft, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.checkWriter(); err != nil {
@@ -79,11 +84,14 @@ func (w *Workload) Begin(parent Generation) (*Draft, error) {
 	d.src.own = d.out
 	d.bad = w.bad
 	d.hash = w.keys.identities().Hash()
-	d.feed = newFeed(w.o.Buffer, w.expect, w.keys, d.apply)
+	d.feed = newFeed(buffer, w.expect, w.keys, d.apply)
 	w.state.Tried++ // in memory: what a draft leaves on disk carries its number
 	w.draft = d
 	return d, nil
 }
+
+// Waits returns how often a Put has waited for room in the buffer.
+func (d *Draft) Waits() int { return d.feed.waits }
 
 // Generation returns the number that the draft will have when committed.
 func (d *Draft) Generation() Generation { return d.gen }

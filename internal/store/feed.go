@@ -62,6 +62,7 @@ type feed struct {
 	held  []*chunk // nil once the background has begun
 	begun bool
 	used  int // chunks that were filled
+	waits int // how often there was no room
 	limit int
 	made  int
 	free  chan *chunk
@@ -136,6 +137,7 @@ func (f *feed) chunk() *chunk {
 			f.made++
 			f.cur = &chunk{buf: make([]byte, 0, chunkSize)}
 		} else {
+			f.waits++
 			f.cur = <-f.free
 		}
 	}
