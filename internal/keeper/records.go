@@ -108,6 +108,19 @@ type records struct {
 	pins    pinsRecord
 }
 
+// lostRun is the record of a run that was lost, as far as generations tell:
+// what runs, or ran, most likely made those of the last run.
+func lostRun(r recordReader) (runRecord, error) {
+	l, err := readLineage(r)
+	out := runRecord{Wanted: true, State: api.Down, Head: headUnknown}
+	for _, i := range l.infos {
+		if n := metaNumber(i, metaRun); n > out.Run {
+			out.Run, out.From = n, store.Generation(metaNumber(i, metaFrom))
+		}
+	}
+	return out, err
+}
+
 // readRecords reads them all. A workload without a spec and without
 // generations was never launched: fs.ErrNotExist; of any other the spec and
 // the policy must be there and whole. A missing or damaged history is an empty
@@ -135,7 +148,9 @@ func readRecords(r recordReader) (records, error) {
 	}
 	switch err := getRecord(r, recordRun, &out.run); {
 	case errors.Is(err, store.ErrDamaged), errors.Is(err, fs.ErrNotExist):
-		out.run = runRecord{Wanted: true, State: api.Down, Head: headUnknown}
+		if out.run, err = lostRun(r); err != nil {
+			return out, err
+		}
 	case err != nil:
 		return out, err
 	}

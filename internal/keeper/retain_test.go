@@ -86,6 +86,31 @@ func TestRetainInAnIncident(t *testing.T) {
 	})
 }
 
+// A run of which the record was lost is one with the generations that it has
+// made: recovery goes back behind those that are taken later.
+func TestLineOfALostRun(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(2500 * time.Millisecond)
+		r.kill()
+		r.w.orphan = r.only().handle
+		delete(r.w.records, recordRun)
+		r.begin(ActRecover, RestoreOptions{})
+		time.Sleep(100 * time.Second)
+		synctest.Wait()
+		if n := len(r.w.trace("restore")); n != 0 {
+			t.Fatalf("%d restores of what runs", n)
+		}
+		l, err := readLineage(r.w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line := l.line(l.head(r.records().run)); line[len(line)-1].Generation != 1 {
+			t.Errorf("the line ends at %v, of %v", line[len(line)-1].Generation, r.w.generations())
+		}
+	})
+}
+
 // When the first generation of a run has gone, what was abandoned for that run
 // is not on its line.
 func TestLineWithoutItsFirst(t *testing.T) {
