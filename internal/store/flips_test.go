@@ -55,8 +55,15 @@ type extent struct {
 func newFlips(t testing.TB) *flips {
 	f := &flips{kinds: map[string]*flipCount{}, refs: map[Generation][]extent{}}
 	f.stage = newStage(t, scene{name: "flips", base: func(x *world) error {
-		// The oldest goes: others refer to its packs.
-		return firstErr(func() error { return fillStore(7)(x) }, func() error { return x.forget(1) })
+		if err := fillStore(3)(x); err != nil {
+			return err
+		}
+		for g := Generation(3); g < 8; g++ { // each with a leaf that no other one changes
+			if err := x.commit(script{parent: g, inherit: true, pages: map[int64]int{100 + 20*int64(g): 80 + int(g)}}); err != nil {
+				return err
+			}
+		}
+		return x.forget(1) // others refer to its packs
 	}})
 	x := newWorld(f.disk.Crash(crashfs.LoseAll), f.ledger.clone())
 	must(t, taken(x))
@@ -158,13 +165,27 @@ func (f *flips) hurt(t *trial, d *crashfs.FS, before string) wound {
 	if t.rand.IntN(4) == 0 {
 		at %= 120 // headers and small frames
 	}
-	if t.rand.IntN(6) == 0 {
+	if t.rand.IntN(8) == 0 && before == "" {
+		e := f.node(t)
+		name, at = e.file, e.from+t.rand.Int64N(e.to-e.from)
+	} else if t.rand.IntN(6) == 0 {
 		must(t, d.Cut(name, at))
 		return wound{name, at, 1 << 40, fmt.Sprintf("%s cut to %d", name, at)}
 	}
 	bit := at*8 + t.rand.Int64N(8)
 	must(t, d.Flip(name, bit))
 	return wound{name, at, at + 1, fmt.Sprintf("%s, bit %d of byte %d", name, bit%8, at)}
+}
+
+// node draws a node of the newest generation. They are small, and seldom hit.
+func (f *flips) node(t *trial) extent {
+	top := slices.Max(slices.Collect(maps.Keys(f.refs)))
+	for {
+		refs := f.refs[top]
+		if e := refs[t.rand.IntN(len(refs))]; e.copied != "" && e.from >= packHeadSize {
+			return e
+		}
+	}
 }
 
 func kindOf(name string) string {

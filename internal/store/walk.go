@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,8 +22,7 @@ func (v *verifier) walk(r *packReader, p packUse) error {
 	v.walked[p.Pack] = nil
 	o, err := r.use(p.Pack)
 	if err != nil {
-		_, err := v.note(err)
-		return err
+		return v.stray(p.Pack, err)
 	}
 	defer r.done(o)
 	info, err := o.f.Stat()
@@ -41,8 +41,7 @@ func (v *verifier) walk(r *packReader, p packUse) error {
 	}
 	off, what, err := firstDamaged(o.seal, read, min(info.Size(), p.Size))
 	if err != nil {
-		_, err := v.note(lost(p.Pack.file(), off, err))
-		return err
+		return v.stray(p.Pack, lost(p.Pack.file(), off, err))
 	}
 	if what == "" && info.Size() != p.Size {
 		what = fmt.Sprintf("%d bytes long instead of %d", info.Size(), p.Size)
@@ -53,6 +52,17 @@ func (v *verifier) walk(r *packReader, p packUse) error {
 			Follows:     "no generation refers to it",
 		}
 	}
+	return nil
+}
+
+// stray notes damage in a pack. Which generations it touches is found on the
+// way through them: what they refer to there may have a copy.
+func (v *verifier) stray(p PackID, err error) error {
+	var de *DamageError
+	if !errors.As(err, &de) {
+		return err
+	}
+	v.walked[p] = &Damage{DamageError: *de, Follows: "no generation is touched"}
 	return nil
 }
 
