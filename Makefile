@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash flips bench vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash flips sabotage bench vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -39,6 +39,10 @@ crash: go ## cut the power of the store N times, in any order of things done, fr
 
 flips: go ## flip bits of a store, or cut files, N times from SEED on; prints the table (a minute)
 	@go test -count=1 -timeout 24h -v -run 'TestFlips' ./internal/store -flips.n $(N) -flips.seed $(SEED)
+
+sabotage: go ## take out each fsync, rename and seal of the store in turn: the tests must notice (minutes)
+	@go vet -tags sabotage ./internal/seal ./internal/store
+	@go test -tags sabotage -count=1 -timeout 2h -v -run 'TestSabotage|TestBlind' ./internal/store
 
 BENCH = .
 bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes; see doc/bench.md)

@@ -85,7 +85,7 @@ func (k Key) Sealer() *Sealer {
 	if err != nil {
 		panic(err) // only for ciphers of a wrong block size
 	}
-	return &Sealer{aead}
+	return &Sealer{guarded(aead, block)}
 }
 
 // Seal appends plain, sealed, to dst. A counter must never come twice.

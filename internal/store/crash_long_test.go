@@ -39,7 +39,7 @@ func TestCrashLong(t *testing.T) {
 func (t *trial) session(n int, img image) image {
 	t.disks++
 	x := newWorld(img.disk, img.ledger)
-	r := &rig{x: x, name: fmt.Sprintf("session %d", n), at: 1 + t.rand.IntN(700), way: killed}
+	r := &rig{x: x, name: fmt.Sprintf("session %d", n), at: 1 + t.rand.IntN(700), way: killed, sabotage: t.sabotage}
 	seed := t.seed()
 	r.cuts = func(call int) []uint64 {
 		if len(r.images) == 0 && call >= r.at {

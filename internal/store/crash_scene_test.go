@@ -146,11 +146,13 @@ type rig struct {
 	name  string
 	at    int // the call that is made to fail, from 1
 	way   way
-	err   error                             // that it reports, when it changes the disk; else it is EIO
-	cuts  func(call int) []uint64           // the seeds with which the power is cut before a call
-	fault func(op disk.Op) (v disk.Verdict) // what sabotage does; nil: nothing
+	err   error                         // that it reports, when it changes the disk; else it is EIO
+	cuts  func(call int) []uint64       // the seeds with which the power is cut before a call
+	fault func(op disk.Op) disk.Verdict // what becomes of a call; nil: it is done
 
 	seen func(op disk.Op) // told of each call; may be nil
+
+	sabotage func(d *crashfs.FS, op disk.Op) disk.Verdict // may be nil
 
 	calls   int
 	changes []bool // which of them change the disk
@@ -176,6 +178,9 @@ func (r *rig) watch(op disk.Op) (disk.Verdict, error) {
 		}
 	case r.fault != nil:
 		v = r.fault(op)
+	}
+	if r.sabotage != nil && v == disk.Do {
+		v = r.sabotage(r.x.disk, op)
 	}
 	if r.seen != nil {
 		r.seen(op)

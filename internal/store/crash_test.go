@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/wakepoint/wakepoint/internal/disk"
 	"github.com/wakepoint/wakepoint/internal/disk/crashfs"
 )
 
@@ -53,8 +54,10 @@ type trial struct {
 	rand   *rand.Rand
 	points map[string]bool // scene, call and way
 	disks  int
-	fault  func(r *rig) // set up what sabotage does; nil: nothing
+	more   int // cuts of a process that goes on after another one, beyond one
 	broken []brokenPromise
+
+	sabotage func(d *crashfs.FS, op disk.Op) disk.Verdict // what is taken out; nil: nothing
 }
 
 func newTrial(t testing.TB, seed uint64) *trial {
@@ -115,13 +118,11 @@ func (t *trial) everyCut(s *stage, seeds int) *rig {
 		}
 		return all
 	}
-	if t.fault != nil {
-		t.fault(r)
-	}
+	r.sabotage = t.sabotage
 	x, err := s.play(t, r)
 	x.release()
-	if err != nil && t.fault == nil {
-		t.Fatalf("%s: %v", s.name, err)
+	if err != nil {
+		x.breaks("what is asked for is done", "%v", err)
 	}
 	t.judge(s.name, x)
 	for i, img := range r.images {
@@ -154,7 +155,7 @@ func (t *trial) everyFault(s *stage, changes []bool, share int) {
 // calls that come later, and at the end; and without a cut the writer goes on,
 // or another one takes over.
 func (t *trial) oneFault(s *stage, at int, w way) {
-	r := &rig{name: fmt.Sprintf("%s, call %d %v", s.name, at, w), at: at, way: w, err: syscall.EIO}
+	r := &rig{name: fmt.Sprintf("%s, call %d %v", s.name, at, w), at: at, way: w, err: syscall.EIO, sabotage: t.sabotage}
 	if t.rand.IntN(2) == 0 {
 		r.err = syscall.ENOSPC
 	}
@@ -166,7 +167,7 @@ func (t *trial) oneFault(s *stage, at int, w way) {
 		return nil
 	}
 	x, err := s.play(t, r)
-	if err == nil && r.calls < at {
+	if err == nil && r.calls < at && t.sabotage == nil {
 		t.Fatalf("%s: only %d calls", r.name, r.calls)
 	}
 	for range 2 {
@@ -194,10 +195,13 @@ func (t *trial) oneFault(s *stage, at int, w way) {
 // then off.
 func (t *trial) goOn(name string, x *world) {
 	y := newWorld(x.disk, x.ledger.clone())
-	r := &rig{x: y, name: name + ", another process"}
-	at, seed := 1+t.rand.IntN(120), t.seed()
+	r := &rig{x: y, name: name + ", another process", sabotage: t.sabotage}
+	cuts := map[int]uint64{}
+	for range 1 + t.more {
+		cuts[1+t.rand.IntN(120)] = t.seed()
+	}
 	r.cuts = func(call int) []uint64 {
-		if call == at {
+		if seed, ok := cuts[call]; ok {
 			return []uint64{seed}
 		}
 		return nil

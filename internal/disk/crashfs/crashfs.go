@@ -92,6 +92,19 @@ func (f *FS) Cut(name string, size int64) error {
 	return f.edit(name, func(b []byte) []byte { return b[:size] })
 }
 
+// Flush makes the contents of a file durable, as a system does by itself after
+// a while. Nobody is asked.
+func (f *FS) Flush(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	in, err := f.find(name)
+	if err != nil {
+		return fail("flush", name, err)
+	}
+	in.sync()
+	return nil
+}
+
 func (f *FS) edit(name string, change func([]byte) []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
