@@ -22,7 +22,7 @@ var (
 // power cut has left of the one before: also in the midst of its recovery.
 func TestCrashLong(t *testing.T) {
 	all := newTrial(t, *crashSeed)
-	img := image{crashfs.New(), ledger{map[string]*book{}}, "an empty disk"}
+	img := image{crashfs.New(), ledger{books: map[string]*book{}}, "an empty disk"}
 	for n := range *crashN {
 		if img = all.session(n, img); len(all.broken) > 0 {
 			break

@@ -24,7 +24,7 @@ type stage struct {
 }
 
 func newStage(t testing.TB, s scene) *stage {
-	x := newWorld(crashfs.New(), ledger{map[string]*book{}})
+	x := newWorld(crashfs.New(), ledger{books: map[string]*book{}})
 	if err := s.base(x); err != nil {
 		t.Fatalf("%s: %v", s.name, err)
 	}

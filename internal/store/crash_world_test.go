@@ -35,7 +35,8 @@ const (
 
 // ledger is what a store has promised to whoever used it.
 type ledger struct {
-	books map[string]*book // by workload
+	books    map[string]*book // by workload
+	headless bool             // the store has no heads beside it
 }
 
 // book is what a workload has promised.
@@ -57,7 +58,7 @@ type promisedGen struct {
 const absent = "(none)"
 
 func (l ledger) clone() ledger {
-	n := ledger{map[string]*book{}}
+	n := ledger{books: map[string]*book{}, headless: l.headless}
 	for name, b := range l.books {
 		c := *b
 		c.gens, c.records = map[Generation]*promisedGen{}, map[string]map[string]bool{}
@@ -124,7 +125,11 @@ func (x *world) book() *book {
 }
 
 func (x *world) open() (err error) {
-	x.s, err = Open(crashStore, Options{FS: x.disk, Heads: crashHeads, Buffer: 1, limits: crashLimits, Warn: func(error) {}})
+	o := Options{FS: x.disk, Heads: crashHeads, Buffer: 1, limits: crashLimits, Warn: func(error) {}}
+	if x.ledger.headless {
+		o.Heads = ""
+	}
+	x.s, err = Open(crashStore, o)
 	return err
 }
 
