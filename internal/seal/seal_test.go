@@ -66,7 +66,7 @@ func TestDerive(t *testing.T) {
 		}
 		seen[c.other] = c.name
 	}
-	if k.Derive("pack") != k.Derive("pack") {
+	if first := k.Derive("pack"); first != k.Derive("pack") {
 		t.Error("it is not the same each time")
 	}
 }
