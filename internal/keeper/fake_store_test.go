@@ -110,7 +110,14 @@ func (w *world) Size() (int64, error) {
 }
 
 // Scrub finds what is damaged of the newest generation, at no pace.
-func (w *world) Scrub(context.Context, func(int64)) ([]store.Damage, error) {
+func (w *world) Scrub(ctx context.Context, _ func(int64)) ([]store.Damage, error) {
+	if w.lasting {
+		<-ctx.Done()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ended = true
+		return nil, ctx.Err()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.scrubs++

@@ -38,6 +38,8 @@ type world struct {
 	poison  map[store.Generation]bool  // generations whose trees die at once
 	whole   int                        // dumps that inherited nothing
 	scrubs  int
+	lasting bool // a scrub goes on until it is ended
+	ended   bool // it was
 }
 
 type fakeGen struct {

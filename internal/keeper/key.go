@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -86,8 +85,7 @@ func (s Site) young(w *store.Workload, name string) (words string, err error) {
 
 // openDump opens a directory that DumpTo writes, or has written.
 func (s Site) openDump(dir string) (*store.Workload, error) {
-	_, err := os.Lstat(filepath.Join(dir, "workload"))
-	o, err := s.options(errors.Is(err, fs.ErrNotExist))
+	o, err := s.options(!isDump(dir))
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,7 @@ type keeper struct {
 	scrubDue  *time.Timer
 	roomFor   int64               // the buffer for which the collector makes room
 	scrubbed  chan []store.Damage // what a scrub has found
+	endScrub  func()              // ends the scrub that goes on, and waits for it; never nil
 	probation *time.Timer         // when a restored state counts as sound; stopped when none is on trial
 	beat      *time.Timer         // the next heartbeat
 	failures  int                 // checkpoints in a row
@@ -92,6 +93,7 @@ func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
 		requests: make(chan *request),
 		released: make(chan struct{}),
 		scrubbed: make(chan []store.Damage),
+		endScrub: func() {},
 	}
 	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat, &k.scrubDue} {
 		*t = time.NewTimer(time.Hour)
@@ -168,6 +170,7 @@ func (k *keeper) dropTree(wait *uint32) {
 	k.probation.Stop()
 	k.beat.Stop()
 	k.scrubDue.Stop()
+	k.endScrub()
 }
 
 // loop looks after the tree until it has ended for good (nil), the keeper is

@@ -18,9 +18,15 @@ const (
 )
 
 // scrub begins a scrub by the side of the loop, which hears of what it finds.
+// It ends with the tree at the latest: what it reads nobody can remove.
 func (k *keeper) scrub(ctx context.Context) {
 	k.scrubDue.Reset(scrubEvery)
+	k.endScrub()
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	k.endScrub = func() { cancel(); <-done }
 	go func() {
+		defer close(done)
 		found, err := k.v.Scrub(ctx, func(bytes int64) {
 			select {
 			case <-ctx.Done():
@@ -28,13 +34,14 @@ func (k *keeper) scrub(ctx context.Context) {
 			}
 		})
 		if err != nil {
-			k.log.Warn("scrub", "err", err)
+			if ctx.Err() == nil {
+				k.log.Warn("scrub", "err", err)
+			}
 			return
 		}
 		select {
 		case k.scrubbed <- found:
 		case <-ctx.Done():
-		case <-k.released:
 		}
 	}()
 }

@@ -46,3 +46,22 @@ func TestScrub(t *testing.T) {
 		}
 	})
 }
+
+// A scrub that goes on ends before the keeper lets go of the workload: it holds
+// generations, which could not be removed.
+func TestScrubEnds(t *testing.T) {
+	bubble(t, api.Policy{EverySeconds: 60}, func(r *rig) {
+		r.w.lasting = true
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(scrubFirst + time.Minute)
+		synctest.Wait()
+		if e := r.ask(api.Request{Op: api.OpStop}).Error; e != nil {
+			t.Fatal(e)
+		}
+		r.w.mu.Lock()
+		defer r.w.mu.Unlock()
+		if !r.w.ended {
+			t.Error("it goes on")
+		}
+	})
+}
