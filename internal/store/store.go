@@ -269,6 +269,18 @@ func (s *Store) has(name string) bool {
 	return false
 }
 
+// find returns an error that matches ErrName or ErrNotFound unless there is a
+// workload of the name.
+func (s *Store) find(name string) error {
+	if err := CheckName(name); err != nil {
+		return fmt.Errorf("workload: %w", err)
+	}
+	if !s.has(name) {
+		return fmt.Errorf("workload %s: %w", name, ErrNotFound)
+	}
+	return nil
+}
+
 // Create makes a workload; ErrExist when the name is taken.
 func (s *Store) Create(name string) (*Workload, error) {
 	if err := CheckName(name); err != nil {
@@ -299,11 +311,8 @@ func (s *Store) Create(name string) (*Workload, error) {
 // Workload opens a workload; ErrNotFound when there is none of the name,
 // ErrDamaged when it cannot be told what its directory is.
 func (s *Store) Workload(name string) (*Workload, error) {
-	if err := CheckName(name); err != nil {
-		return nil, fmt.Errorf("workload: %w", err)
-	}
-	if !s.has(name) {
-		return nil, fmt.Errorf("workload %s: %w", name, ErrNotFound)
+	if err := s.find(name); err != nil {
+		return nil, err
 	}
 	return openWorkload(s.path(name), s.id, s.o)
 }
@@ -312,11 +321,8 @@ func (s *Store) Workload(name string) (*Workload, error) {
 // be read, each as far as it is whole, and its lock be taken, but not its
 // generations. ErrNotFound when there is none of the name.
 func (s *Store) Salvage(name string) (*Workload, error) {
-	if err := CheckName(name); err != nil {
-		return nil, fmt.Errorf("workload: %w", err)
-	}
-	if !s.has(name) {
-		return nil, fmt.Errorf("workload %s: %w", name, ErrNotFound)
+	if err := s.find(name); err != nil {
+		return nil, err
 	}
 	w := workloadAt(s.path(name), s.o)
 	if w.identify() != nil {
