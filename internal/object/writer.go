@@ -76,4 +76,13 @@ func (w *Writer) Abort() error {
 	return nil
 }
 
+// Close lets go of the object without removing it; where it has its name, or
+// was removed, it does nothing.
+func (w *Writer) Close() {
+	_ = w.f.Close()
+	if w.err == nil {
+		w.err = fs.ErrClosed
+	}
+}
+
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -201,6 +201,8 @@ func (d *Draft) publish(ctx context.Context, m *manifest) error {
 // was tried is made durable before the traces of it go; where that fails (the
 // disk may be full of them) it is tried again afterwards.
 func (d *Draft) discard() error {
+	d.out.settle()
+	defer d.out.close()
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	if err := d.w.checkWriter(); err != nil {

@@ -10,11 +10,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/disk/crashfs"
 )
 
 // recorder is a watcher that writes down what happens, and makes one
@@ -398,5 +401,41 @@ func TestCommitRefusals(t *testing.T) {
 	must(t, writeRecord(w.fs, w.keys, filepath.Join(w.dir, stateFile), b))
 	if _, err := d.Commit(context.Background(), CommitInfo{}); !errors.Is(err, ErrStale) {
 		t.Errorf("stale writer: %v", err)
+	}
+}
+
+// TestStaleWriter takes the workload away from a draft while an fsync goes on
+// by the side: the draft ends after it.
+func TestStaleWriter(t *testing.T) {
+	d := crashfs.New()
+	w := lockedWorkload(t, d, "/w")
+	w.o.limits = tiny
+	b, err := w.BeginBuffered(0, 1)
+	must(t, err)
+	other, err := encodeCBOR(state{Epoch: 9})
+	must(t, err)
+	must(t, writeRecord(w.fs, w.keys, filepath.Join(w.dir, stateFile), other))
+	began := make(chan bool, 100)
+	var going atomic.Int32
+	d.Watch(func(op disk.Op) (disk.Verdict, error) {
+		if op.Verb == "sync" {
+			going.Add(1)
+			began <- true
+			time.Sleep(50 * time.Millisecond) // whoever does not wait is told below
+			going.Add(-1)
+		}
+		return disk.Do, nil
+	})
+	s, err := b.Section("mem", false)
+	must(t, err)
+	for i := range int64(300) { // more than the buffer, and many packs
+		must(t, s.Put(i*PageSize, page(2*int(i))))
+	}
+	<-began
+	if err := b.Abort(); !errors.Is(err, ErrStale) {
+		t.Errorf("stale writer: %v", err)
+	}
+	if n := going.Load(); n != 0 {
+		t.Errorf("%d fsyncs go on after the draft has ended", n)
 	}
 }

@@ -89,14 +89,32 @@ func (p *packWriter) publish() error {
 	return nil
 }
 
-// abort removes the packs, as far as that can be done.
-func (p *packWriter) abort() error {
-	var first error
+// settle waits for the fsyncs that go on by the side.
+func (p *packWriter) settle() {
 	for _, s := range p.streams() {
 		for _, k := range s.packs {
 			if k.synced != nil {
 				k.synced <- <-k.synced
 			}
+		}
+	}
+}
+
+// close lets go of the packs and leaves them where they are. Nothing may be
+// done with them any more.
+func (p *packWriter) close() {
+	for _, s := range p.streams() {
+		for _, k := range s.packs {
+			k.w.Close()
+		}
+	}
+}
+
+// abort removes the packs, as far as that can be done. They must be settled.
+func (p *packWriter) abort() error {
+	var first error
+	for _, s := range p.streams() {
+		for _, k := range s.packs {
 			if err := k.w.Abort(); err != nil && first == nil {
 				first = err
 			}
@@ -230,7 +248,7 @@ func (p *packStream) sync() error {
 		var err error
 		if k.synced != nil {
 			err = <-k.synced
-			k.synced <- err // for abort, or for another sync
+			k.synced <- err // for settle, or for another sync
 		} else if first == nil {
 			err = k.w.Sync()
 		}
