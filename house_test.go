@@ -44,7 +44,7 @@ durable/durabletest:        durable internal/disk internal/disk/crashfs
 internal/procfs:            internal/abi
 internal/image:             internal/abi
 internal/tape:              internal/abi
-internal/setting:           internal/tape
+internal/setting:           internal/abi internal/image internal/procfs internal/tape
 internal/tracee:            internal/abi internal/sys internal/tape
 internal/memory:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee
 internal/namespace:         internal/abi

@@ -14,6 +14,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
+	"github.com/wakepoint/wakepoint/internal/setting"
 	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
@@ -213,7 +214,7 @@ func (r *restorer) seizeInit() error {
 	if err != nil {
 		return gone(err)
 	}
-	r.own = creds(&st)
+	r.own = setting.CredsOf(&st)
 	return r.openShop()
 }
 

@@ -323,7 +323,7 @@ func (r *restorer) planThread(p *image.Process, i int) *tape.Tape {
 		tp.Try("set_mempolicy", nr.SetMempolicy, tape.N(binary.LittleEndian.Uint32(th.MemPolicy)), tape.At(tp.Bytes(th.MemPolicy), 8), tape.N(nodesMax))
 	}
 	r.planSignals(tp, p, i)
-	r.planCreds(tp, p, i)
+	setting.PlanCreds(tp, &r.arch.NR, &r.own, p, i)
 	return tp
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/description"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/setting"
 	"github.com/wakepoint/wakepoint/internal/sockopt"
 	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tape"
@@ -352,7 +353,7 @@ func (m *maker) as(tp *tape.Tape, who [3]int, calls func()) {
 		return
 	}
 	keep := ^uint64(0)
-	tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_SECUREBITS), tape.N(secbitNoSetuidFixup))
+	tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_SECUREBITS), tape.N(setting.NoSetuidFixup))
 	tp.Add("setresgid", nr.Setresgid, tape.N(keep), tape.N(who[2]), tape.N(keep))
 	tp.Add("setresuid", nr.Setresuid, tape.N(keep), tape.N(who[1]), tape.N(keep))
 	calls()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/procfs"
+	"github.com/wakepoint/wakepoint/internal/setting"
 	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
@@ -51,7 +52,7 @@ func (d *dumper) thread(p *process, i int, a *answers) (image.Thread, error) {
 	if err := d.scheduling(p, t, st, &th); err != nil {
 		return th, err
 	}
-	th.Creds = creds(st)
+	th.Creds = setting.CredsOf(st)
 	th.Creds.SecureBits = uint32(a.threads[i].secureBits)
 	th.Creds.KeepCaps = a.threads[i].keepCaps
 	return th, nil

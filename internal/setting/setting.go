@@ -1,5 +1,5 @@
 // Package setting knows what a process or thread sets for itself by prctl(2),
-// so that it can be asked for and set again.
+// and who it is, so that it can be asked for and set again.
 package setting
 
 import (

@@ -1,4 +1,4 @@
-package engine
+package setting
 
 import (
 	"encoding/binary"
@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/tape"
@@ -15,23 +16,25 @@ import (
 // keep theirs as the init has them.
 const capLast = 40
 
-const secbitNoSetuidFixup = 1 << 2
+// NoSetuidFixup keeps capabilities while identities change (capabilities(7)).
+const NoSetuidFixup = 1 << 2
 
-func creds(st *procfs.Status) image.Creds {
+// CredsOf is who a thread is.
+func CredsOf(st *procfs.Status) image.Creds {
 	return image.Creds{UID: st.Uid, GID: st.Gid, Groups: st.Groups, Inheritable: st.CapInh, Permitted: st.CapPrm,
 		Effective: st.CapEff, Bounding: st.CapBnd, Ambient: st.CapAmb, NoNewPrivs: st.NoNewPrivs}
 }
 
-// planCreds makes the thread who it was. While the identities change,
-// SECBIT_NO_SETUID_FIXUP keeps the capabilities; then they are set to what
-// they were, never more.
-func (r *restorer) planCreds(tp *tape.Tape, p *image.Process, i int) {
-	nr, th := &r.arch.NR, &p.Threads[i]
+// PlanCreds makes thread i of a process, which is own, who it was. While the
+// identities change, SECBIT_NO_SETUID_FIXUP keeps the capabilities; then they
+// are set to what they were, never more.
+func PlanCreds(tp *tape.Tape, nr *abi.Calls, own *image.Creds, p *image.Process, i int) {
+	th := &p.Threads[i]
 	c := &th.Creds
-	if !sameCreds(c, &r.own) {
-		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_SECUREBITS), tape.N(secbitNoSetuidFixup))
+	if !sameCreds(c, own) {
+		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_SECUREBITS), tape.N(NoSetuidFixup))
 		for n := range capLast + 1 {
-			if r.own.Bounding&(1<<n) != 0 && c.Bounding&(1<<n) == 0 {
+			if own.Bounding&(1<<n) != 0 && c.Bounding&(1<<n) == 0 {
 				tp.Add("prctl", nr.Prctl, tape.N(unix.PR_CAPBSET_DROP), tape.N(n))
 			}
 		}
@@ -45,7 +48,7 @@ func (r *restorer) planCreds(tp *tape.Tape, p *image.Process, i int) {
 		tp.Add("setfsgid", nr.Setfsgid, tape.N(c.GID[3]))
 		tp.Add("setfsuid", nr.Setfsuid, tape.N(c.UID[3]))
 		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_SECUREBITS), tape.N(c.SecureBits))
-		r.planCaps(tp, c)
+		planCaps(tp, nr, c)
 	}
 	if c.KeepCaps {
 		tp.Add("prctl", nr.Prctl, tape.N(unix.PR_SET_KEEPCAPS), tape.N(1))
@@ -62,8 +65,7 @@ func (r *restorer) planCreds(tp *tape.Tape, p *image.Process, i int) {
 }
 
 // planCaps is capset(2) of version 3, and the ambient set.
-func (r *restorer) planCaps(tp *tape.Tape, c *image.Creds) {
-	nr := &r.arch.NR
+func planCaps(tp *tape.Tape, nr *abi.Calls, c *image.Creds) {
 	header := tp.Words(0x20080522)
 	d := make([]byte, 0, 24)
 	for _, shift := range []uint{0, 32} {
