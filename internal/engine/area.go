@@ -252,5 +252,6 @@ func (d *dumper) fileArea(s *frozenSpace, m *procfs.MappingUse, a *image.Area, s
 			a.Path = p
 		}
 	}
-	return d.belongs(link, a.Path, st, m.Shared && m.Flags.Has("mw"), false)
+	writes := m.Shared && m.Flags.Has("mw")
+	return d.belongs(link, a.Path, st, writes, false, writes)
 }

@@ -66,6 +66,7 @@ type OpenFile struct {
 	File     *os.File // the same inode, opened for reading; closed by Thaw
 	Writable bool     // open for writing or mapped shared and writable
 	Append   bool     // every writer has O_APPEND
+	Mapped   bool     // mapped shared, by what may write: its times do not tell when
 	Volatile bool     // lies on tmpfs or ramfs: a boot empties it
 }
 

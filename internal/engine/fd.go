@@ -270,7 +270,7 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 	if err := errors.Join(d.named(c, desc, &st), d.locks(c, desc)); err != nil {
 		return err
 	}
-	return d.belongs(c.magic(), desc.Path, &st, writable, desc.Flags&unix.O_APPEND == 0)
+	return d.belongs(c.magic(), desc.Path, &st, writable, desc.Flags&unix.O_APPEND == 0, false)
 }
 
 // named makes sure that a description's path leads to its file, or finds

@@ -162,10 +162,10 @@ func copyFile(f *os.File, size int64, sink SectionSink) error {
 
 // belongs notes a file that may belong to the checkpoint: one that is written
 // to, or that a boot would empty.
-func (d *dumper) belongs(link, path string, st *syscall.Stat_t, writable, noAppend bool) error {
+func (d *dumper) belongs(link, path string, st *syscall.Stat_t, writable, noAppend, mapped bool) error {
 	key := inode{uint64(st.Dev), st.Ino}
 	if o := d.files[key]; o != nil {
-		o.Writable = o.Writable || writable
+		o.Writable, o.Mapped = o.Writable || writable, o.Mapped || mapped
 		o.Append = o.Append && (!writable || !noAppend)
 		return nil
 	}
@@ -177,7 +177,7 @@ func (d *dumper) belongs(link, path string, st *syscall.Stat_t, writable, noAppe
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
-	d.files[key] = &OpenFile{Path: path, File: f, Writable: writable, Append: !noAppend, Volatile: volatile}
+	d.files[key] = &OpenFile{Path: path, File: f, Writable: writable, Append: !noAppend, Mapped: mapped, Volatile: volatile}
 	d.fileOrder = append(d.fileOrder, key)
 	return nil
 }

@@ -20,7 +20,10 @@ const (
 	clonesMax = 256       // clones held open at once; what is beyond is read in the freeze
 	// settled is how much older than a capture a change must be, so that a
 	// later change shows: two ticks of the slowest clock of files, and some.
-	settled = 50 * time.Millisecond
+	// settledCoarse is that of file systems whose times are whole seconds, or
+	// two (ext3, vfat).
+	settled       = 50 * time.Millisecond
+	settledCoarse = 2*time.Second + settled
 )
 
 // Options says what is captured.
@@ -40,7 +43,8 @@ type Options struct {
 type Capture struct {
 	index  *Index
 	last   map[string]*Entry
-	fresh  bool // nothing of the last index may be trusted
+	held   map[inode]Open // what the tree holds open, by whichever name
+	fresh  bool           // nothing of the last index may be trusted
 	clones []clone
 	flush  []int // descriptors of files to be flushed
 	buf    []byte
@@ -64,17 +68,16 @@ func Take(o Options, w Section) (*Capture, error) {
 	c := &Capture{
 		index: &Index{Version: indexVersion, BootID: bootID(), Taken: time.Now().UnixNano(), Except: o.Except},
 		last:  map[string]*Entry{},
+		held:  map[inode]Open{},
 		w:     w,
 	}
 	if Inherits(o.Last) {
 		c.index.Next = o.Last.Next
 		c.fresh = o.Last.BootID != c.index.BootID
-		for i := range o.Last.Entries {
-			if e := &o.Last.Entries[i]; e.Kind == Regular {
-				c.last[e.Path] = e
-				if o.Last.Taken-e.Ctime < int64(settled) {
-					e.Hot = true
-				}
+		for _, e := range o.Last.Entries {
+			if e.Kind == Regular {
+				e.Hot = e.Hot || unsettled(&e, o.Last.Taken)
+				c.last[e.Path] = &e
 			}
 		}
 	}
@@ -98,11 +101,14 @@ func (c *Capture) take(o Options) error {
 			continue
 		}
 		if g, ok := open[f.Path]; ok {
-			f.Writable = f.Writable || g.Writable
+			f = f.with(g)
 		}
 		open[f.Path] = f
+		if err := c.hold(f); err != nil {
+			return err
+		}
 	}
-	first := map[[2]uint64]string{} // inode to the name that holds its contents
+	first := map[inode]string{} // inode to the name that holds its contents
 	if !o.Keep {
 		for _, t := range o.Trees {
 			c.index.Trees = append(c.index.Trees, t)
@@ -115,6 +121,46 @@ func (c *Capture) take(o Options) error {
 		return err
 	}
 	return c.forget()
+}
+
+// with is what holds of a file that is held open in two ways.
+func (f Open) with(g Open) Open {
+	f.Append = (f.Append || !f.Writable) && (g.Append || !g.Writable)
+	f.Writable, f.Mapped = f.Writable || g.Writable, f.Mapped || g.Mapped
+	f.Volatile = f.Volatile || g.Volatile
+	return f
+}
+
+// hold remembers an open file by its inode: a tree may know it by another name.
+func (c *Capture) hold(f Open) error {
+	if f.File == nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.File.Fd()), &st); err != nil {
+		return fmt.Errorf("stat %s: %w", f.Path, err)
+	}
+	id := inode{uint64(st.Dev), st.Ino}
+	if g, ok := c.held[id]; ok {
+		f = f.with(g)
+	}
+	c.held[id] = f
+	return nil
+}
+
+// hot says of a file that it may change from now on, and its times not show
+// it. A page that was written through a mapping is written again without a
+// trace, until it reaches the disk; on tmpfs even the first time. A new mapping
+// of a file on a disk does show, and so does write(2) in all its forms.
+func (f Open) hot() bool { return f.Mapped || f.Writable && f.Volatile }
+
+// unsettled says that a file may have changed after a capture that began at
+// taken, within the same tick of its times as a change before it.
+func unsettled(e *Entry, taken int64) bool {
+	if e.Ctime%int64(time.Second) == 0 {
+		return taken-e.Ctime < int64(settledCoarse)
+	}
+	return taken-e.Ctime < int64(settled)
 }
 
 // forget clears the slots of files that are not there any more.
@@ -146,7 +192,7 @@ func (c *Capture) keep(f Open) error {
 }
 
 // tree captures a directory with all that is below it.
-func (c *Capture) tree(root string, open map[string]Open, first map[[2]uint64]string) error {
+func (c *Capture) tree(root string, open map[string]Open, first map[inode]string) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && path != root {
 			return nil // another program's doing: nothing of ours runs
@@ -163,15 +209,14 @@ func (c *Capture) tree(root string, open map[string]Open, first map[[2]uint64]st
 		if strings.HasPrefix(d.Name(), tempPrefix) {
 			return nil
 		}
-		f, held := open[path]
 		delete(open, path)
-		return c.entry(path, f, held, first)
+		return c.entry(path, first)
 	})
 }
 
 // loose captures open files outside the trees, with the directories that
 // lead to them.
-func (c *Capture) loose(open map[string]Open, first map[[2]uint64]string) error {
+func (c *Capture) loose(open map[string]Open, first map[inode]string) error {
 	paths := make([]string, 0, len(open))
 	for p := range open {
 		paths = append(paths, p)
@@ -192,7 +237,7 @@ func (c *Capture) loose(open map[string]Open, first map[[2]uint64]string) error 
 		if err := c.parents(filepath.Dir(p), seen); err != nil {
 			return err
 		}
-		if err := c.entry(p, f, true, first); err != nil {
+		if err := c.entry(p, first); err != nil {
 			return err
 		}
 	}
@@ -228,8 +273,8 @@ func (c *Capture) parents(dir string, seen map[string]bool) error {
 	return nil
 }
 
-// entry captures one name. f is what the tree holds open under it.
-func (c *Capture) entry(path string, f Open, held bool, first map[[2]uint64]string) error {
+// entry captures one name.
+func (c *Capture) entry(path string, first map[inode]string) error {
 	e, nlink, err := stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -237,9 +282,9 @@ func (c *Capture) entry(path string, f Open, held bool, first map[[2]uint64]stri
 	if err != nil {
 		return err
 	}
-	e.Hot = held && f.Writable
 	if e.Kind == Regular {
-		id := [2]uint64{e.Dev, e.Ino}
+		id := inode{e.Dev, e.Ino}
+		e.Hot = c.held[id].hot()
 		if name, ok := first[id]; ok && nlink > 1 {
 			e.Kind, e.Target = Link, name
 		} else {

@@ -15,6 +15,11 @@ import (
 // last generation, later when the file system can clone it, else now.
 func (c *Capture) regular(i int) error {
 	e := &c.index.Entries[i]
+	old := c.last[e.Path]
+	if old != nil && !c.fresh && !e.Hot && same(e, old) {
+		e.Slot, e.Room, e.Xattrs = old.Slot, old.Room, old.Xattrs
+		return nil
+	}
 	f, err := os.OpenFile(e.Path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME, 0)
 	if errors.Is(err, unix.EPERM) {
 		f, err = os.OpenFile(e.Path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -30,11 +35,7 @@ func (c *Capture) regular(i int) error {
 	if e.Xattrs, err = xattrs(f); err != nil {
 		return err
 	}
-	old := c.last[e.Path]
 	c.place(e, old)
-	if old != nil && e.Slot == old.Slot && !c.fresh && !e.Hot && same(e, old) {
-		return nil
-	}
 	if old != nil && e.Slot != old.Slot {
 		if err := c.w.Zero(old.Slot, old.Room); err != nil {
 			return err
@@ -49,7 +50,8 @@ func (c *Capture) regular(i int) error {
 	return c.contents(e, f)
 }
 
-// same says that a file is unchanged since it was captured as old.
+// same says that a file is unchanged since it was captured as old, its
+// attributes included: each change of either is a change of the inode's times.
 func same(e, old *Entry) bool {
 	return !old.Hot && e.Dev == old.Dev && e.Ino == old.Ino && e.Size == old.Size && e.Mtime == old.Mtime && e.Ctime == old.Ctime
 }

@@ -50,8 +50,13 @@ type Open struct {
 	Path     string
 	File     *os.File // the same inode, opened for reading; nil for a bound socket
 	Writable bool     // open for writing, or mapped shared and writable
+	Append   bool     // every descriptor that it is open for writing at has O_APPEND
+	Mapped   bool     // mapped shared and writable
 	Volatile bool     // lies on tmpfs: a boot empties it
 }
+
+// inode names a file whatever its names: device and number.
+type inode [2]uint64
 
 // Kind is what an entry is.
 type Kind uint8
@@ -85,7 +90,7 @@ type Entry struct {
 	Dev   uint64 `cbor:"13,keyasint,omitempty"`
 	Ino   uint64 `cbor:"14,keyasint,omitempty"`
 	Ctime int64  `cbor:"15,keyasint,omitempty"`
-	Hot   bool   `cbor:"16,keyasint,omitempty"` // could change without a trace: it is always read
+	Hot   bool   `cbor:"16,keyasint,omitempty"` // could change without a trace when it was taken: it is read the next time
 }
 
 // Index is what a generation knows of a workload's files.

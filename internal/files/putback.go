@@ -208,7 +208,7 @@ func (p *put) files() error {
 // inode's times do not show.
 func (p *put) unchanged(dir int, base string, e *Entry) bool {
 	var st unix.Stat_t
-	if !p.same || e.Hot || p.x.Taken-e.Ctime < int64(settled) {
+	if !p.same || e.Hot || unsettled(e, p.x.Taken) {
 		return false
 	}
 	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {

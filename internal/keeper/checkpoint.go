@@ -222,7 +222,7 @@ func (c *capture) takeFiles() error {
 	}
 	for _, f := range c.fz.Files() {
 		k.adviseOn(f.Path)
-		o.Open = append(o.Open, files.Open{Path: f.Path, File: f.File, Writable: f.Writable, Volatile: f.Volatile})
+		o.Open = append(o.Open, files.Open{Path: f.Path, File: f.File, Writable: f.Writable, Append: f.Append, Mapped: f.Mapped, Volatile: f.Volatile})
 	}
 	s, err := c.d.Section(files.SectionName, files.Inherits(k.index))
 	if err != nil {

@@ -1,0 +1,185 @@
+package files
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// writer opens a file as a program would that writes to it.
+func writer(t *testing.T, path string, flags int) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|flags, 0)
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// contentsOf is what a capture has kept of a file.
+func contentsOf(t *testing.T, x *Index, s *pages, path string) string {
+	t.Helper()
+	for _, e := range x.Entries {
+		if e.Path != path || e.Kind != Regular {
+			continue
+		}
+		p := make([]byte, pageUp(e.Size))
+		must(t, s.Each(e.Slot, e.Slot+pageUp(e.Size), func(off int64, b []byte) error {
+			copy(p[off-e.Slot:], b)
+			return nil
+		}))
+		return string(p[:e.Size])
+	}
+	t.Fatalf("%s was not captured", path)
+	return ""
+}
+
+// A file that is merely open for writing is read again when it has changed,
+// in whatever way, and only then.
+func TestOpenFilesAreReadWhenTheyHaveChanged(t *testing.T) {
+	dir := t.TempDir()
+	path := dir + "/db"
+	write(t, path, strings.Repeat("first", 1000), 0o600)
+	f := writer(t, path, 0)
+	time.Sleep(2 * settled)
+	s := newPages()
+	o := Options{Open: []Open{{Path: path, File: f, Writable: true}}}
+	o.Last = capture(t, o, s)
+	s.puts = 0
+	o.Last = capture(t, o, s)
+	if s.puts != 0 {
+		t.Errorf("%d pages were read of a file that nobody had written", s.puts)
+	}
+
+	st, err := f.Stat()
+	must(t, err)
+	_, err = f.WriteAt([]byte("again"), 5)
+	must(t, err, os.Chtimes(path, st.ModTime(), st.ModTime())) // as tar and rsync do
+	o.Last = capture(t, o, s)
+	if got := contentsOf(t, o.Last, s, path); !strings.HasPrefix(got, "firstagainfirst") {
+		t.Errorf("kept %q", got[:20])
+	}
+	must(t, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 4096))
+	time.Sleep(2 * settled)
+	o.Last = capture(t, o, s)
+	if got := contentsOf(t, o.Last, s, path); got[0] != 0 {
+		t.Errorf("kept %q of a hole", got[:20])
+	}
+}
+
+// What is written through a mapping does not show in a file's times: neither
+// while it is mapped nor when it was meanwhile.
+func TestMappedFilesAreReadOnceMore(t *testing.T) {
+	dir := t.TempDir()
+	path := dir + "/db"
+	write(t, path, strings.Repeat("first", 1000), 0o600)
+	f := writer(t, path, 0)
+	m, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	copy(m, "dirty") // from here on the page is writable, and no fault tells
+	time.Sleep(2 * settled)
+	s := newPages()
+	mapped := Options{Open: []Open{{Path: path, File: f, Writable: true, Mapped: true}}}
+	x := capture(t, mapped, s)
+	copy(m, "still")
+	mapped.Last = x
+	x = capture(t, mapped, s)
+	if got := contentsOf(t, x, s, path); !strings.HasPrefix(got, "still") {
+		t.Errorf("kept %q of a mapped file", got[:5])
+	}
+	copy(m, "after")
+	must(t, unix.Munmap(m))
+	o := Options{Open: []Open{{Path: path, File: f, Writable: true}}, Last: x}
+	x = capture(t, o, s)
+	if got := contentsOf(t, x, s, path); !strings.HasPrefix(got, "after") {
+		t.Errorf("kept %q of a file that was mapped", got[:5])
+	}
+	s.puts, o.Last = 0, x
+	if capture(t, o, s); s.puts != 0 {
+		t.Errorf("%d pages were read of a file that is not mapped any more", s.puts)
+	}
+}
+
+// A mapped file has other names, and a tree knows it by the first.
+func TestMappedFilesAreKnownByTheirInode(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/z", strings.Repeat("first", 1000), 0o600)
+	must(t, os.Link(dir+"/z", dir+"/a"))
+	f := writer(t, dir+"/z", 0)
+	m, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	defer unix.Munmap(m)
+	copy(m, "dirty")
+	time.Sleep(2 * settled)
+	s := newPages()
+	o := Options{Trees: []string{dir}, Open: []Open{{Path: dir + "/z", File: f, Writable: true, Mapped: true}}}
+	o.Last = capture(t, o, s)
+	copy(m, "still")
+	if x := capture(t, o, s); !strings.HasPrefix(contentsOf(t, x, s, dir+"/a"), "still") {
+		t.Error("what was written under another name is not kept")
+	}
+}
+
+// On tmpfs a mapping that comes and goes between two captures leaves no trace
+// at all: what is open for writing there is read each time.
+func TestVolatileFilesThatAreWrittenAreRead(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "wakepoint-test-")
+	if err != nil {
+		t.Skip("skip: needs /dev/shm, a tmpfs: ", err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "shared")
+	write(t, path, strings.Repeat("first", 1000), 0o600)
+	f := writer(t, path, 0)
+	time.Sleep(2 * settled)
+	s := newPages()
+	o := Options{Open: []Open{{Path: path, File: f, Writable: true, Volatile: true}}}
+	o.Last = capture(t, o, s)
+	m, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	first := m[0] // the fault of a reader makes the page writable
+	m[0] = first + 1
+	must(t, unix.Munmap(m))
+	if x := capture(t, o, s); contentsOf(t, x, s, path)[0] != first+1 {
+		t.Error("what was written through a mapping is not kept")
+	}
+}
+
+func TestUnsettled(t *testing.T) {
+	second := int64(time.Second)
+	at := 1_000_000 * second
+	for _, c := range []struct {
+		name         string
+		ctime, taken int64
+		want         bool
+	}{
+		{"long before", at + 1, at + 10*second, false},
+		{"within a tick", at + 1, at + 2, true},
+		{"two ticks before", at + 1, at + int64(settled) + 1, false},
+		{"after", at + second + 1, at, true},
+		{"whole seconds, a second before", at, at + second, true},
+		{"whole seconds, three seconds before", at, at + 3*second, false},
+	} {
+		if got := unsettled(&Entry{Ctime: c.ctime}, c.taken); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// The same file open twice: what one of them may do, it may.
+func TestOpenTwice(t *testing.T) {
+	reads, appends, writes := Open{}, Open{Writable: true, Append: true}, Open{Writable: true, Mapped: true}
+	for _, c := range []struct{ a, b, want Open }{
+		{reads, appends, appends},
+		{appends, reads, appends},
+		{appends, writes, writes},
+		{writes, appends, writes},
+	} {
+		if got := c.a.with(c.b); got != c.want {
+			t.Errorf("%+v with %+v: %+v", c.a, c.b, got)
+		}
+	}
+}
