@@ -42,7 +42,7 @@ type Options struct {
 // Capture is the first half of a capture.
 type Capture struct {
 	index  *Index
-	last   map[string]*Entry
+	last   map[string]before
 	held   map[inode]Open // what the tree holds open, by whichever name
 	fresh  bool           // nothing of the last index may be trusted
 	clones []clone
@@ -55,6 +55,13 @@ type Capture struct {
 type clone struct {
 	entry int
 	file  *os.File
+	from  int64 // what lies before is kept already
+}
+
+// before is what the last generation has of a file.
+type before struct {
+	Entry
+	young bool // it may have changed since without another ctime
 }
 
 // Inherits says whether a section can go on from last: nil, or one whose
@@ -67,7 +74,7 @@ func Inherits(last *Index) bool { return last != nil && last.Next < slotLast }
 func Take(o Options, w Section) (*Capture, error) {
 	c := &Capture{
 		index: &Index{Version: indexVersion, BootID: bootID(), Taken: time.Now().UnixNano(), Except: o.Except},
-		last:  map[string]*Entry{},
+		last:  map[string]before{},
 		held:  map[inode]Open{},
 		w:     w,
 	}
@@ -76,8 +83,7 @@ func Take(o Options, w Section) (*Capture, error) {
 		c.fresh = o.Last.BootID != c.index.BootID
 		for _, e := range o.Last.Entries {
 			if e.Kind == Regular {
-				e.Hot = e.Hot || unsettled(&e, o.Last.Taken)
-				c.last[e.Path] = &e
+				c.last[e.Path] = before{e, unsettled(&e, o.Last.Taken)}
 			}
 		}
 	}
@@ -311,7 +317,7 @@ func (c *Capture) Finish() (*Index, []byte, error) {
 		}
 	}
 	for _, k := range c.clones {
-		if err := c.contents(&c.index.Entries[k.entry], k.file); err != nil {
+		if err := c.contents(&c.index.Entries[k.entry], k.file, k.from); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -183,3 +183,120 @@ func TestOpenTwice(t *testing.T) {
 		}
 	}
 }
+
+// grownLog is a log that a program has appended to since it was captured.
+type grownLog struct {
+	path   string
+	f      *os.File
+	s      *pages
+	o      Options
+	before string
+}
+
+func newGrownLog(t *testing.T) *grownLog {
+	t.Helper()
+	g := &grownLog{path: t.TempDir() + "/log", s: newPages(), before: strings.Repeat("0123456789abcde\n", 10_000)}
+	write(t, g.path, g.before, 0o600)
+	g.f = writer(t, g.path, os.O_APPEND)
+	g.o.Open = []Open{{Path: g.path, File: g.f, Writable: true, Append: true}}
+	g.o.Last = capture(t, g.o, g.s)
+	g.s.puts = 0
+	return g
+}
+
+// capture says how many pages were read, and fails unless what is kept is what
+// the file contains.
+func (g *grownLog) capture(t *testing.T) (puts int) {
+	t.Helper()
+	g.s.puts = 0
+	g.o.Last = capture(t, g.o, g.s)
+	want, err := os.ReadFile(g.path)
+	must(t, err)
+	if got := contentsOf(t, g.o.Last, g.s, g.path); got != string(want) {
+		t.Errorf("kept %d bytes that are not the %d of the file", len(got), len(want))
+	}
+	return g.s.puts
+}
+
+func (g *grownLog) say(t *testing.T, text string) {
+	t.Helper()
+	_, err := g.f.WriteString(text)
+	must(t, err)
+}
+
+// Of a file that has only grown the end is read, however much lies before it
+// and however often it grows.
+func TestOfAGrownFileTheEndIsRead(t *testing.T) {
+	g := newGrownLog(t)
+	for range 3 {
+		g.say(t, "one more line\n")
+		if n := g.capture(t); n > 2 {
+			t.Errorf("%d pages were read for one line", n)
+		}
+	}
+	if n := g.capture(t); n > 1 { // it changed just before the last capture
+		t.Errorf("%d pages were read for nothing", n)
+	}
+	must(t, os.Truncate(g.path, 0))
+	g.capture(t)
+	g.say(t, "anew\n")
+	g.capture(t)
+}
+
+// What else may have happened to a file that is larger than it was: it is read
+// from its start.
+func TestAFileThatOnlySeemsToHaveGrown(t *testing.T) {
+	anew := strings.Repeat("another line 012\n", 10_500) // it fits into the slot that the file has
+	const more = "more\n"
+	for _, c := range []struct {
+		name string
+		do   func(t *testing.T, g *grownLog)
+	}{
+		{"cut and written again", func(t *testing.T, g *grownLog) { // logrotate's copytruncate
+			must(t, os.Truncate(g.path, 0))
+			g.say(t, anew)
+		}},
+		{"cut in the middle and written again", func(t *testing.T, g *grownLog) {
+			must(t, os.Truncate(g.path, int64(len(g.before)/2)))
+			g.say(t, anew)
+		}},
+		{"another file", func(t *testing.T, g *grownLog) {
+			must(t, os.Rename(g.path, g.path+".1"))
+			write(t, g.path, "x"+g.before[1:]+more, 0o600)
+			g.f = writer(t, g.path, os.O_APPEND)
+			g.o.Open[0].File = g.f
+		}},
+		{"now one may write anywhere", func(t *testing.T, g *grownLog) {
+			_, err := writer(t, g.path, 0).WriteAt([]byte("x"), 0)
+			must(t, err)
+			g.say(t, more)
+			g.o.Open = append(g.o.Open, Open{Path: g.path, File: g.f, Writable: true})
+		}},
+		{"then one could write anywhere", func(t *testing.T, g *grownLog) {
+			o := g.o
+			o.Open = append(o.Open, Open{Path: g.path, File: g.f, Writable: true})
+			g.o.Last = capture(t, o, g.s)
+			_, err := writer(t, g.path, 0).WriteAt([]byte("x"), 0)
+			must(t, err)
+			g.say(t, more)
+		}},
+		{"it is mapped", func(t *testing.T, g *grownLog) {
+			_, err := writer(t, g.path, 0).WriteAt([]byte("x"), 0) // as a mapping would
+			must(t, err)
+			g.say(t, more)
+			g.o.Open[0].Mapped = true
+		}},
+		{"after a boot", func(t *testing.T, g *grownLog) {
+			_, err := writer(t, g.path, 0).WriteAt([]byte("x"), 0) // as a power cut would
+			must(t, err)
+			g.say(t, more)
+			g.o.Last.BootID = "another"
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := newGrownLog(t)
+			c.do(t, g)
+			g.capture(t)
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,9 +17,14 @@ import (
 // last generation, later when the file system can clone it, else now.
 func (c *Capture) regular(i int) error {
 	e := &c.index.Entries[i]
-	old := c.last[e.Path]
-	if old != nil && !c.fresh && !e.Hot && same(e, old) {
+	old, had := c.last[e.Path]
+	held := c.held[inode{e.Dev, e.Ino}]
+	appended := held.Writable && held.Append && !held.Mapped
+	if had && !c.fresh && !e.Hot && !old.young && same(e, &old.Entry) {
 		e.Slot, e.Room, e.Xattrs = old.Slot, old.Room, old.Xattrs
+		if appended {
+			e.Tail = old.Tail
+		}
 		return nil
 	}
 	f, err := os.OpenFile(e.Path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME, 0)
@@ -35,19 +42,61 @@ func (c *Capture) regular(i int) error {
 	if e.Xattrs, err = xattrs(f); err != nil {
 		return err
 	}
-	c.place(e, old)
-	if old != nil && e.Slot != old.Slot {
+	c.place(e, old.Entry)
+	if had && e.Slot != old.Slot {
 		if err := c.w.Zero(old.Slot, old.Room); err != nil {
 			return err
 		}
 	}
-	if e.Size > slotMin && len(c.clones) < clonesMax {
+	from := int64(0)
+	if appended {
+		if from, err = c.grown(e, f, &old.Entry); err != nil {
+			return err
+		}
+		if e.Tail, err = tail(f, e.Size); err != nil {
+			return err
+		}
+	}
+	if e.Size-from > slotMin && len(c.clones) < clonesMax {
 		if k := cloned(f, filepath.Dir(e.Path)); k != nil {
-			c.clones = append(c.clones, clone{i, k})
+			c.clones = append(c.clones, clone{i, k, from})
 			return nil
 		}
 	}
-	return c.contents(e, f)
+	return c.contents(e, f, from)
+}
+
+// tailSize is how much of the end of a file to which is appended is compared.
+const tailSize = 64 << 10
+
+// grown returns from where a file must be read of which nothing that was there
+// can have changed but by a cut: everybody who had it open for writing, then and
+// now, could only append, and it is no shorter. That nothing was cut away
+// (copytruncate of logrotate(8)) is known by its end of then. 0: from the start.
+func (c *Capture) grown(e *Entry, f *os.File, old *Entry) (int64, error) {
+	if len(old.Tail) == 0 || c.fresh || e.Slot != old.Slot || e.Dev != old.Dev || e.Ino != old.Ino || e.Size < old.Size {
+		return 0, nil
+	}
+	sum, err := tail(f, old.Size)
+	if err != nil || !bytes.Equal(sum, old.Tail) {
+		return 0, err
+	}
+	return old.Size &^ (pageSize - 1), nil
+}
+
+// tail is a hash of the last bytes of a file's first size bytes, nil when it
+// has not as many: somebody outside has cut it.
+func tail(f *os.File, size int64) ([]byte, error) {
+	p := make([]byte, min(size, tailSize))
+	_, err := f.ReadAt(p, size-int64(len(p)))
+	if err == io.EOF {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	sum := blake3.Sum256(p)
+	return sum[:], nil
 }
 
 // same says that a file is unchanged since it was captured as old, its
@@ -58,8 +107,8 @@ func same(e, old *Entry) bool {
 
 // place gives a file its slot: the one it had if it still fits, so that
 // unchanged pages are found where they were.
-func (c *Capture) place(e, old *Entry) {
-	if old != nil && e.Size <= old.Room {
+func (c *Capture) place(e *Entry, old Entry) {
+	if old.Room > 0 && e.Size <= old.Room {
 		e.Slot, e.Room = old.Slot, old.Room
 		return
 	}
@@ -85,13 +134,14 @@ func cloned(f *os.File, dir string) *os.File {
 	return os.NewFile(uintptr(fd), f.Name())
 }
 
-// contents writes a file's data into its slot, and holes where it has holes.
-func (c *Capture) contents(e *Entry, f *os.File) error {
+// contents writes a file's data into its slot, and holes where it has holes:
+// what lies at or after from, the beginning of a page.
+func (c *Capture) contents(e *Entry, f *os.File, from int64) error {
 	if c.buf == nil {
 		c.buf = make([]byte, 1<<20)
 	}
 	end := pageUp(e.Size)
-	for off := int64(0); off < end; {
+	for off := from; off < end; {
 		from, to, err := extent(f, off, e.Size)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", e.Path, err)

@@ -91,6 +91,10 @@ type Entry struct {
 	Ino   uint64 `cbor:"14,keyasint,omitempty"`
 	Ctime int64  `cbor:"15,keyasint,omitempty"`
 	Hot   bool   `cbor:"16,keyasint,omitempty"` // could change without a trace when it was taken: it is read the next time
+
+	// Tail is of a file to which all who had it open for writing could only
+	// append: a hash of its last tailSize bytes. Of any other it is empty.
+	Tail []byte `cbor:"17,keyasint,omitempty"`
 }
 
 // Index is what a generation knows of a workload's files.
