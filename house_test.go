@@ -37,11 +37,12 @@ internal/object/objecttest: internal/object
 internal/seal:              internal/disk
 internal/store:             internal/disk internal/object internal/seal
 internal/redo:              internal/disk
-internal/files:             internal/disk internal/sys
 durable:                    internal/disk internal/redo
 durable/session:            durable
 durable/durabletest:        durable internal/disk internal/disk/crashfs
 internal/procfs:            internal/abi
+internal/fanotify:          internal/procfs
+internal/files:             internal/disk internal/fanotify internal/sys
 internal/image:             internal/abi
 internal/tape:              internal/abi
 internal/setting:           internal/abi internal/image internal/procfs internal/tape

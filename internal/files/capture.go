@@ -31,6 +31,10 @@ type Options struct {
 	Open   []Open
 	Trees  []string // directories captured whole; absolute, without symbolic links
 	Except []string // never captured nor put back: the keeper's own files
+	// Files that were written and closed since Last, and names that such had
+	// and that were deleted. Those of Last are remembered by it.
+	Written []Written
+	Gone    []string
 	// Keep leaves out what survives a boot by itself: only volatile files
 	// are captured, and Finish flushes the others to the disk.
 	Keep bool
@@ -41,14 +45,17 @@ type Options struct {
 
 // Capture is the first half of a capture.
 type Capture struct {
-	index  *Index
-	last   map[string]before
-	held   map[inode]Open // what the tree holds open, by whichever name
-	fresh  bool           // nothing of the last index may be trusted
-	clones []clone
-	flush  []int // descriptors of files to be flushed
-	buf    []byte
-	w      Section
+	index    *Index
+	last     map[string]before
+	held     map[inode]Open // what the tree holds open, by whichever name
+	fresh    bool           // nothing of the last index may be trusted
+	clones   []clone
+	flush    []int    // descriptors of files to be flushed
+	gone     []string // names that may not be there, oldest first
+	followed int      // files outside the trees that were written
+	beyond   missed   // those that are too many
+	buf      []byte
+	w        Section
 }
 
 // clone is a file whose contents are read after the thaw.
@@ -73,10 +80,11 @@ func Inherits(last *Index) bool { return last != nil && last.Next < slotLast }
 // Inherits(o.Last); it is used again by Finish.
 func Take(o Options, w Section) (*Capture, error) {
 	c := &Capture{
-		index: &Index{Version: indexVersion, BootID: bootID(), Taken: time.Now().UnixNano(), Except: o.Except},
-		last:  map[string]before{},
-		held:  map[inode]Open{},
-		w:     w,
+		index:  &Index{Version: indexVersion, BootID: bootID(), Taken: time.Now().UnixNano(), Except: o.Except},
+		last:   map[string]before{},
+		held:   map[inode]Open{},
+		beyond: missed{most: map[string]int{}},
+		w:      w,
 	}
 	if Inherits(o.Last) {
 		c.index.Next = o.Last.Next
@@ -116,6 +124,7 @@ func (c *Capture) take(o Options) error {
 	}
 	first := map[inode]string{} // inode to the name that holds its contents
 	if !o.Keep {
+		c.follow(o, open)
 		for _, t := range o.Trees {
 			c.index.Trees = append(c.index.Trees, t)
 			if err := c.tree(t, open, first); err != nil {
@@ -126,6 +135,7 @@ func (c *Capture) take(o Options) error {
 	if err := c.loose(open, first); err != nil {
 		return err
 	}
+	c.absent()
 	return c.forget()
 }
 
@@ -133,7 +143,7 @@ func (c *Capture) take(o Options) error {
 func (f Open) with(g Open) Open {
 	f.Append = (f.Append || !f.Writable) && (g.Append || !g.Writable)
 	f.Writable, f.Mapped = f.Writable || g.Writable, f.Mapped || g.Mapped
-	f.Volatile = f.Volatile || g.Volatile
+	f.Volatile, f.Written = f.Volatile || g.Volatile, f.Written || g.Written
 	return f
 }
 
@@ -231,7 +241,7 @@ func (c *Capture) loose(open map[string]Open, first map[inode]string) error {
 	seen := map[string]bool{}
 	for _, p := range paths {
 		f := open[p]
-		if !f.Writable && !f.Volatile {
+		if !f.Writable && !f.Volatile && !f.Written {
 			continue
 		}
 		if underAny(p, []string{"/proc", "/sys"}) {
@@ -243,8 +253,12 @@ func (c *Capture) loose(open map[string]Open, first map[inode]string) error {
 		if err := c.parents(filepath.Dir(p), seen); err != nil {
 			return err
 		}
+		n := len(c.index.Entries)
 		if err := c.entry(p, first); err != nil {
 			return err
+		}
+		if n < len(c.index.Entries) && (f.Writable || f.Written) {
+			c.find(&c.index.Entries[n])
 		}
 	}
 	return nil
@@ -321,6 +335,7 @@ func (c *Capture) Finish() (*Index, []byte, error) {
 			return nil, nil, err
 		}
 	}
+	c.homeless()
 	p, err := c.index.Encode()
 	return c.index, p, err
 }

@@ -53,6 +53,7 @@ type Open struct {
 	Append   bool     // every descriptor that it is open for writing at has O_APPEND
 	Mapped   bool     // mapped shared and writable
 	Volatile bool     // lies on tmpfs: a boot empties it
+	Written  bool     // was written and closed
 }
 
 // inode names a file whatever its names: device and number.
@@ -69,6 +70,7 @@ const (
 	FIFO
 	Link  // another name of the Regular entry that Target names
 	Other // a socket or a device: known, so that it is not deleted; made by others
+	Gone  // a name outside the trees that was not there: a file that has come since is deleted
 )
 
 // Entry is one name.
@@ -95,6 +97,11 @@ type Entry struct {
 	// Tail is of a file to which all who had it open for writing could only
 	// append: a hash of its last tailSize bytes. Of any other it is empty.
 	Tail []byte `cbor:"17,keyasint,omitempty"`
+
+	// A file outside the trees that was written is in every generation from
+	// then on, until it is deleted.
+	Written bool   `cbor:"18,keyasint,omitempty"`
+	Handle  []byte `cbor:"19,keyasint,omitempty"` // finds it after a rename (name_to_handle_at(2))
 }
 
 // Index is what a generation knows of a workload's files.
@@ -153,7 +160,7 @@ func (x *Index) check() error {
 		if !clean(e.Path) || e.Kind == Link && !clean(e.Target) {
 			return fmt.Errorf("index of files: path %q", e.Path)
 		}
-		if e.Kind < Directory || e.Kind > Other {
+		if e.Kind < Directory || e.Kind > Gone {
 			return fmt.Errorf("index of files: %s: kind %d", e.Path, e.Kind)
 		}
 		if e.Size < 0 || e.Slot < 0 || e.Room < 0 || e.Kind == Regular && e.Size > e.Room ||

@@ -38,7 +38,7 @@ func PutBack(x *Index, r Reader) error {
 	p := &put{x: x, r: r, disks: map[uint64]string{}, same: bootID() == x.BootID}
 	defer p.close()
 	defer p.discard()
-	for _, step := range []func() error{p.read, p.directories, p.files, p.flush, p.name, p.prune, p.finish, p.flush} {
+	for _, step := range []func() error{p.read, p.directories, p.files, p.flush, p.name, p.remove, p.prune, p.finish, p.flush} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -341,7 +341,7 @@ func (p *put) special(dir int, base string, e *Entry) error {
 func (p *put) prune() error {
 	known := map[string]bool{}
 	for i := range p.x.Entries {
-		known[p.x.Entries[i].Path] = true
+		known[p.x.Entries[i].Path] = p.x.Entries[i].Kind != Gone
 	}
 	for _, t := range p.x.Trees {
 		if err := p.pruneTree(t, known); err != nil {
