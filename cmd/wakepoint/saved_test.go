@@ -125,6 +125,24 @@ gone.seek(0)
 same("deleted", "deleted", gone.read())
 assert "kept" in os.listdir(d)
 `},
+	{what: "executables, libraries, files that are only read", how: "kept by content: they come back where the host has others by then, or none", program: `
+import shutil
+open("read", "w").write("was read")
+f = open("read")
+shutil.copy(os.path.realpath("/proc/self/exe"), "other")
+libc = [l.split()[-1] for l in open("/proc/self/maps") if "libc.so" in l or "libc-" in l][0]
+shutil.copy(libc, "library.so")
+library = ctypes.CDLL("./library.so", use_errno=True)
+print("ready", flush=True)
+while not os.path.exists("gate"):
+    try:
+        os.unlink("read") # after the checkpoint, as an upgrade does it
+        os.rename("other", "library.so")
+    except FileNotFoundError: pass
+    time.sleep(0.01)
+same("read", "was read", f.read())
+same("library", os.getpid(), library.getpid())
+`},
 	{what: "file locks (flock, POSIX, open file description)", how: "held again", program: `
 a, b, c = (open(n, "w") for n in "abc")
 fcntl.flock(a, fcntl.LOCK_EX)

@@ -136,15 +136,32 @@ func (d *dumper) space(s *frozenSpace, a *answers) (int, error) {
 		return 0, err
 	}
 	sp.Layout.Auxv = append([]byte(nil), auxv...)
-	if sp.Exe, err = os.Readlink(fmt.Sprintf("/proc/%d/exe", s.owner.pid)); err != nil {
+	if err := d.executable(s.owner.pid, &sp); err != nil {
 		return 0, err
-	}
-	if strings.HasSuffix(sp.Exe, " (deleted)") {
-		_ = d.f.note(refuse(s.owner.pid, fmt.Sprintf("the executable %s of pid %d has been replaced or removed", sp.Exe, s.owner.pid), "restart the program on its new executable"))
 	}
 	d.spaces = append(d.spaces, s)
 	d.tree.Spaces = append(d.tree.Spaces, sp)
 	return len(d.tree.Spaces) - 1, nil
+}
+
+// executable notes what a process executes; where that was replaced or removed,
+// by an upgrade say, its contents belong to the image.
+func (d *dumper) executable(pid int, sp *image.Space) (err error) {
+	link := fmt.Sprintf("/proc/%d/exe", pid)
+	if sp.Exe, err = os.Readlink(link); err != nil {
+		return err
+	}
+	path, deleted := strings.CutSuffix(sp.Exe, " (deleted)")
+	if !deleted {
+		return nil
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(link, &st); err != nil {
+		return err
+	}
+	i, err := d.object(link, path, &st)
+	sp.Exe, sp.ExeObject = path, i+1
+	return err
 }
 
 // readFlags gets the mappings with their flags. The flags cost a walk over all

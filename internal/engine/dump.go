@@ -159,6 +159,26 @@ func (d *dumper) clock() error {
 // Files returns the files that belong to the checkpoint.
 func (f *Frozen) Files() []OpenFile { return f.files }
 
+// Mapped returns the files that the tree only reads: mapped, but not shared and
+// writable, or open for reading. Some come more than once.
+func (f *Frozen) Mapped() (list []Mapped) {
+	for i := range f.image.tree.Spaces {
+		for k := range f.image.tree.Spaces[i].Areas {
+			a := &f.image.tree.Spaces[i].Areas[k]
+			if a.Object < 0 && (a.Kind == image.PrivateFile || a.Kind == image.SharedFile && !a.MayWrite) {
+				list = append(list, Mapped{a.Path, a.Size, a.ModTime})
+			}
+		}
+	}
+	for i := range f.image.tree.Descriptions {
+		d := &f.image.tree.Descriptions[i]
+		if d.Kind == image.Regular && d.Object < 0 && d.Flags&unix.O_ACCMODE == unix.O_RDONLY {
+			list = append(list, Mapped{Path: d.Path})
+		}
+	}
+	return list
+}
+
 // Dump writes the tree into s. inherit says that s has the tree's previous
 // committed generation as its parent; the engine then writes only what
 // changed since that one, if it knows.

@@ -70,6 +70,13 @@ type OpenFile struct {
 	Volatile bool     // lies on tmpfs or ramfs: a boot empties it
 }
 
+// Mapped is a file that the tree only reads.
+type Mapped struct {
+	Path    string // in the workload's mount namespace
+	Size    int64
+	ModTime int64 // nanoseconds since 1970; 0 when neither it nor the size is known
+}
+
 // Handle names a tree durably enough to take it over: it is written to disk
 // by the keeper. A tree is the same one only if boot id and start times agree.
 type Handle struct {

@@ -3,11 +3,13 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/memory"
 	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/tape"
@@ -57,9 +59,9 @@ func (r *restorer) buildSpace(b *builtProcess, s *image.Space) error {
 	if err != nil {
 		return err
 	}
-	exe, err := os.Open(r.inside(s.Exe))
+	exe, err := r.executable(s)
 	if err != nil {
-		return fmt.Errorf("the executable %s: %w", s.Exe, errors.Unwrap(err))
+		return fmt.Errorf("the executable %s: %w", s.Exe, err)
 	}
 	defer exe.Close()
 	exeFD, err := r.fetch(b, []*os.File{exe})
@@ -262,17 +264,49 @@ func (r *restorer) openMapped(a *image.Area, k fileKey) (*os.File, error) {
 	}
 	f, err := os.OpenFile(r.inside(a.Path), mode, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s, which the program has mapped: %w", a.Path, errors.Unwrap(err))
+		err = fmt.Errorf("%s, which the program has mapped: %w", a.Path, errors.Unwrap(err))
+	} else if a.Kind == image.PrivateFile {
+		err = unchanged(f, a)
 	}
+	if k.write {
+		return f, err
+	}
+	return r.kept(a.Path, f, err)
+}
+
+// unchanged compares an open file with the one that was mapped.
+func unchanged(f *os.File, a *image.Area) error {
 	st, err := f.Stat()
-	if err != nil {
-		return nil, err
+	if err == nil && (st.Size() != a.Size || st.ModTime().UnixNano() != a.ModTime) {
+		err = &ChangedError{Path: a.Path}
 	}
-	if a.Kind == image.PrivateFile && (st.Size() != a.Size || st.ModTime().UnixNano() != a.ModTime) {
+	return err
+}
+
+// kept returns the file that takes the place of f, which was opened with err.
+func (r *restorer) kept(path string, f *os.File, err error) (*os.File, error) {
+	if r.o.Kept == nil {
+		return f, err
+	}
+	k, err := r.o.Kept(path, f, err)
+	if f != nil && k != f {
 		_ = f.Close()
-		return nil, &ChangedError{Path: a.Path}
 	}
-	return f, nil
+	return k, err
+}
+
+// executable opens what /proc/PID/exe of a process names.
+func (r *restorer) executable(s *image.Space) (*os.File, error) {
+	if s.ExeObject > 0 {
+		return os.Open(fmt.Sprintf("/proc/self/fd/%d", r.object[s.ExeObject-1].Fd()))
+	}
+	for i := range s.Areas {
+		if a := &s.Areas[i]; a.Kind == image.PrivateFile && a.Object < 0 && a.Path == s.Exe {
+			return r.openMapped(a, keyOf(a))
+		}
+	}
+	f, err := os.Open(r.inside(s.Exe))
+	return r.kept(s.Exe, f, errors.Unwrap(err))
 }
 
 // ChangedError says that a file that the program has mapped is no longer the
@@ -303,127 +337,30 @@ func (r *restorer) fetch(b *builtProcess, files []*os.File) ([]int, error) {
 	return out, nil
 }
 
-// slice is a part of an area that one goroutine fills, bytes at most.
-const slice = 4 << 20
-
-// filler writes the private pages of all processes, several goroutines side by
-// side. They begin to read and check before there is a process, each until it
-// has the first pages that it could write, and go on when the spaces stand.
-type filler struct {
-	r     *restorer
-	parts chan part
-	ready chan struct{} // closed when the spaces stand, or never will
-	never bool          // they never will; written before ready is closed
-	done  chan error
-	left  int // goroutines
-}
-
-// part is [from, to) of a process.
-type part struct {
-	process  int
-	section  string
-	from, to int64
-}
-
-// fillers is how many there are: each waits with 128 KiB in its hands.
-const fillers = 8
-
-func (r *restorer) startFilling() *filler {
-	f := &filler{r: r, parts: make(chan part), ready: make(chan struct{}), done: make(chan error), left: fillers}
-	for range fillers {
-		go func() { f.done <- f.run() }()
-	}
-	go f.deal()
-	return f
-}
-
-// deal hands out what is to be filled. Droppable and wipe-on-fork areas stay
-// zero.
-func (f *filler) deal() {
-	defer close(f.parts)
-	for i := range f.r.tree.Processes {
-		p := &f.r.tree.Processes[i]
+// startFilling begins to read the private pages of all processes. Droppable and
+// wipe-on-fork areas stay zero.
+func (r *restorer) startFilling() *memory.Filler {
+	var parts []memory.Part
+	for i := range r.tree.Processes {
+		p := &r.tree.Processes[i]
 		if p.Zombie {
 			continue
 		}
-		s := &f.r.tree.Spaces[p.Space]
+		s := &r.tree.Spaces[p.Space]
 		for k := range s.Areas {
-			a := &s.Areas[k]
-			if a.Kind != image.Anonymous && a.Kind != image.PrivateFile || a.Blank {
-				continue
-			}
-			for at := int64(a.Start); at < int64(a.End); {
-				end := min((at+slice)&^(slice-1), int64(a.End))
-				if end-at == slice && int64(a.End)-end > 1<<32 {
-					end = min(at+1<<32, int64(a.End)) // a huge reservation is mostly holes
-				}
-				f.parts <- part{p.PID, s.Section, at, end}
-				at = end
+			if a := &s.Areas[k]; (a.Kind == image.Anonymous || a.Kind == image.PrivateFile) && !a.Blank {
+				parts = append(parts, memory.Part{Process: p.PID, Section: s.Section, From: int64(a.Start), To: int64(a.End)})
 			}
 		}
 	}
+	return memory.StartFilling(parts, func(section string) (memory.Section, error) { return r.source.Section(section) })
 }
 
-// run fills parts until there are no more. /proc/PID/mem also reaches what the
+// fillMemory waits until all is filled. /proc/PID/mem also reaches what the
 // program itself cannot write, and may be used from any thread.
-func (f *filler) run() (err error) {
-	open := map[string]SectionSource{}
-	defer func() {
-		for _, s := range open {
-			err = errors.Join(err, s.Close())
-		}
-	}()
-	for p := range f.parts {
-		if err != nil {
-			continue // the others are waiting for their parts
-		}
-		if open[p.section] == nil {
-			var s SectionSource
-			if s, err = f.r.source.Section(p.section); err != nil {
-				continue
-			}
-			open[p.section] = s
-		}
-		err = open[p.section].Each(p.from, p.to, func(off int64, data []byte) error {
-			<-f.ready
-			if f.never {
-				return errGivenUp
-			}
-			_, err := f.r.built[p.process].space.Mem.WriteAt(data, off)
-			return err
-		})
-		if err != nil {
-			err = fmt.Errorf("memory of process %d at %#x: %w", p.process, p.from, err)
-		}
-	}
-	return err
-}
-
-var errGivenUp = errors.New("the restore was given up")
-
-// stop waits for the goroutines, which write nothing if the spaces do not
-// stand yet.
-func (f *filler) stop() {
-	select {
-	case <-f.ready:
-	default:
-		f.never = true
-		close(f.ready)
-	}
-	for ; f.left > 0; f.left-- {
-		<-f.done
-	}
-}
-
-// fillMemory waits until all is filled.
 func (r *restorer) fillMemory() error {
-	close(r.filler.ready)
-	var errs error
-	for f := r.filler; f.left > 0; f.left-- {
-		errs = errors.Join(errs, <-f.done)
-	}
-	if errs != nil {
-		return errs
+	if err := r.filler.Fill(func(pid int) io.WriterAt { return r.built[pid].space.Mem }); err != nil {
+		return err
 	}
 	for _, b := range r.order {
 		if b.image.Zombie {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -59,13 +60,39 @@ func (r *restorer) openObject(i int, o *image.Object) error {
 		return err
 	}
 	defer sec.Close()
-	return sec.Each(0, (o.Size+4095)&^4095, func(off int64, p []byte) error {
+	err = sec.Each(0, (o.Size+4095)&^4095, func(off int64, p []byte) error {
 		if rest := o.Size - off; int64(len(p)) > rest {
 			p = p[:rest]
 		}
 		_, err := f.WriteAt(p, off)
 		return err
 	})
+	if err != nil || !r.executed(i) {
+		return err
+	}
+	// Nothing that is open for writing can be executed.
+	defer f.Close()
+	if err := addSeals(f, o); err != nil {
+		return err
+	}
+	r.object[i], err = os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	return err
+}
+
+// executed says that a process executes object i.
+func (r *restorer) executed(i int) bool {
+	return slices.ContainsFunc(r.tree.Spaces, func(s image.Space) bool { return s.ExeObject == i+1 })
+}
+
+// addSeals seals a memfd as it was.
+func addSeals(f *os.File, o *image.Object) error {
+	if o.Kind != image.Memfd || o.Seals == 0 {
+		return nil
+	}
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, o.Seals); err != nil {
+		return fmt.Errorf("seal memfd %s: %w", o.Name, err)
+	}
+	return nil
 }
 
 // openDeleted makes a file without a name in the directory where it was.
@@ -123,9 +150,9 @@ func (r *restorer) sealObjects() error {
 	for i := range r.tree.Objects {
 		o := &r.tree.Objects[i]
 		switch {
-		case o.Kind == image.Memfd && o.Seals != 0:
-			if _, err := unix.FcntlInt(r.object[i].Fd(), unix.F_ADD_SEALS, o.Seals); err != nil {
-				return fmt.Errorf("seal memfd %s: %w", o.Name, err)
+		case o.Kind == image.Memfd && !r.executed(i):
+			if err := addSeals(r.object[i], o); err != nil {
+				return err
 			}
 		case o.Kind == image.SysV && o.Mode&shmDest != 0:
 			if err := inIPC(r.init.PID, func() error { return sys.ShmRemove(o.ID) }); err != nil {

@@ -137,6 +137,9 @@ func (m *maker) file(d *image.Description) (int, error) {
 		return m.object(d, flags)
 	}
 	fd, err := unix.Open(m.r.inside(d.Path), flags, 0)
+	if err == unix.ENOENT && d.Kind == image.Regular && flags&unix.O_ACCMODE == unix.O_RDONLY && m.r.o.Kept != nil {
+		fd, err = m.keptFile(d, flags, err)
+	}
 	if err != nil {
 		return -1, err
 	}
@@ -157,6 +160,16 @@ func (m *maker) file(d *image.Description) (int, error) {
 		}
 	}
 	return fd, nil
+}
+
+// keptFile opens what was read under a name that is not there any more.
+func (m *maker) keptFile(d *image.Description, flags int, cause error) (int, error) {
+	f, err := m.r.o.Kept(d.Path, nil, cause)
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	return unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), flags&^unix.O_NOFOLLOW, 0)
 }
 
 // object opens a memfd or a deleted file anew, as a description of its own.

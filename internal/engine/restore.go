@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/abi"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/memory"
 	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/setting"
@@ -25,6 +26,10 @@ type RestoreOptions struct {
 	Helper   string            // as in StartOptions
 	HostPIDs bool              // to the same PIDs of the host, without namespaces of its own
 	Replace  map[string]string // path prefixes that have moved, old to new
+	// Kept, when not nil, is asked for each file that was mapped or open for
+	// reading only: f is what has its name now, nil with err when that cannot be
+	// opened or is not what it was. It returns f or what takes its place.
+	Kept func(path string, f *os.File, err error) (*os.File, error)
 	// Before, when not nil, is called before every ptrace call (for tests).
 	Before func(call string)
 
@@ -49,7 +54,7 @@ type restorer struct {
 	extra  []*os.File // to be closed at the end
 	object []*os.File
 	master *os.File
-	filler *filler
+	filler *memory.Filler
 	resets int
 	vdso   *vdsoPlan
 	temps  []string
@@ -100,7 +105,7 @@ func Restore(ctx context.Context, s Source, o RestoreOptions) (*Restored, error)
 	}
 	r.filler = r.startFilling()
 	err = r.build(ctx)
-	r.filler.stop()
+	r.filler.Stop()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("restore: %w", err), r.abandon())
 	}

@@ -53,7 +53,6 @@ var refusals = []struct{ name, says string }{
 	{"sealed", "sealed memory"},
 	{"secret", "secret memory (memfd_secret) at fd"},
 	{"mapped_socket", "is not a file"},
-	{"executable", "the executable"},
 	{"seccomp", "seccomp"},
 	{"seccomp_thread", "seccomp"},
 	{"dispatch", "dispatches its own system calls"},

@@ -116,17 +116,17 @@ type Index struct {
 }
 
 // Encode gives the index's deterministic encoding.
-func (x *Index) Encode() ([]byte, error) {
+func (x *Index) Encode() ([]byte, error) { return encode(x) }
+
+func encode(v any) ([]byte, error) {
 	mode, err := cbor.CoreDetEncOptions().EncMode()
 	if err != nil {
 		return nil, err
 	}
-	return mode.Marshal(x)
+	return mode.Marshal(v)
 }
 
-// Decode reads an encoded index. What it returns holds only clean absolute
-// paths without "..", slots within bounds, and parents before children.
-func Decode(p []byte) (*Index, error) {
+func decode(p []byte, v any) error {
 	mode, err := cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		MaxArrayElements: 1 << 24,
@@ -136,10 +136,16 @@ func Decode(p []byte) (*Index, error) {
 		UTF8:             cbor.UTF8DecodeInvalid, // names are bytes, not text
 	}.DecMode()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	return mode.Unmarshal(p, v)
+}
+
+// Decode reads an encoded index. What it returns holds only clean absolute
+// paths without "..", slots within bounds, and parents before children.
+func Decode(p []byte) (*Index, error) {
 	x := new(Index)
-	if err := mode.Unmarshal(p, x); err != nil {
+	if err := decode(p, x); err != nil {
 		return nil, fmt.Errorf("index of files: %w", err)
 	}
 	if x.Version != indexVersion {

@@ -70,6 +70,9 @@ func (t *Tree) check() error {
 		}
 	}
 	for _, s := range t.Spaces {
+		if s.ExeObject < 0 || s.ExeObject > len(t.Objects) {
+			return fmt.Errorf("decode image: the executable %s refers to what is not there", s.Exe)
+		}
 		for _, a := range s.Areas {
 			if a.End <= a.Start || !in(a.Object, len(t.Objects)) {
 				return fmt.Errorf("decode image: area %#x is wrong", a.Start)

@@ -179,6 +179,9 @@ type Space struct {
 	Layout  Layout `cbor:"layout"`
 	Guards  []Span `cbor:"guards,omitempty"` // guard pages
 	Exe     string `cbor:"exe"`
+	// ExeObject is 1 more than the index into Tree.Objects of an executable
+	// that has no name any more.
+	ExeObject int `cbor:"exe_object,omitempty"`
 }
 
 // Span is a range of addresses.

@@ -58,7 +58,7 @@ func (k *keeper) running(ctx context.Context, t tree, from store.Generation) err
 	r := &k.rec.run
 	r.State, r.Handle, r.Started = api.Running, t.Handle(), time.Now()
 	r.From, r.Head = from, from
-	k.parent, k.index = from, nil
+	k.standsOn(from)
 	if err := k.putRun(); err != nil {
 		_ = t.Kill(ctx)
 		_ = t.Close()
@@ -173,10 +173,11 @@ func (k *keeper) takeOver(ctx context.Context) error {
 		_ = t.Close()
 		return err
 	}
-	k.parent, k.index = l.head(k.rec.run), nil
-	if _, ok := l.info(k.parent); !ok {
-		k.parent = 0
+	head := l.head(k.rec.run)
+	if _, ok := l.info(head); !ok {
+		head = 0
 	}
+	k.standsOn(head)
 	if k.record, err = os.OpenFile(k.path(waitName), os.O_RDWR, 0o600); err != nil {
 		k.record = nil // adopted: nobody records its end
 	}
@@ -206,13 +207,19 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 		return err
 	}
 	o := engine.RestoreOptions{Record: k.record, Helper: k.helper}
-	if home := k.homeOf(g); home != "" && home != k.v.Dir() {
+	home := k.homeOf(g)
+	if home != "" && home != k.v.Dir() {
 		o.Replace = map[string]string{home: k.v.Dir()}
+	}
+	shelved, err := shelve(r, &o, k.v.Dir(), home)
+	if err != nil {
+		return err
 	}
 	if out, err := k.openOutput(); err == nil { // the program holds it open by name
 		_ = out.Close()
 	}
 	rs, err := k.m.Restore(ctx, r, o)
+	shelved(err == nil)
 	if err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 	if err != nil {
 		return info, err
 	}
-	k.inherit, k.parent, k.index = true, info.Generation, c.index
+	k.inherit, k.parent, k.index, k.kept = true, info.Generation, c.index, c.kept
 	if o.hold {
 		if err := o.held(fz); err != nil {
 			return info, err
@@ -165,6 +165,8 @@ type capture struct {
 	section engine.SectionSink // of the files; nil: none
 	files   *files.Capture
 	index   *files.Index
+	reads   []engine.Mapped // what the tree only reads
+	kept    *files.Kept
 	waits   int  // of the draft, when the freeze began
 	full    bool // the buffer was too small
 	dumped  bool // the engine waits for Committed or Abandoned
@@ -184,6 +186,7 @@ func (c *capture) frozen(ctx context.Context) error {
 	}
 	c.dumped = true
 	err := c.fz.Dump(ctx, c.d, c.k.inherit)
+	c.reads = c.fz.Mapped()
 	c.full = c.d.Waits() > c.waits
 	return err
 }
@@ -211,9 +214,6 @@ func (k *keeper) buffer() int64 {
 // takeFiles fixes what the workload's files contain.
 func (c *capture) takeFiles() error {
 	k := c.k
-	if k.index == nil && k.parent != 0 {
-		k.index = k.readIndex(k.parent)
-	}
 	o := files.Options{
 		Trees:  k.rec.policy.Data,
 		Except: k.except(),
@@ -265,24 +265,29 @@ func (k *keeper) except() []string {
 	return []string{dir}
 }
 
-// readIndex returns a generation's index of files, nil when there is none
-// that can be read: everything is then captured anew.
-func (k *keeper) readIndex(g store.Generation) *files.Index {
+// standsOn makes the next checkpoint go on from generation g: 0 is none.
+func (k *keeper) standsOn(g store.Generation) {
+	k.parent, k.index, k.kept = g, nil, nil
+	if g == 0 {
+		return
+	}
 	r, err := k.v.OpenGeneration(g)
 	if err != nil {
-		return nil
+		return // everything is then taken anew
 	}
 	defer r.Close()
-	p, err := r.Blob(files.IndexName)
-	if err != nil {
-		return nil
+	if p, err := r.Blob(files.IndexName); err == nil {
+		if x, err := files.Decode(p); err == nil {
+			k.index = x
+		}
 	}
-	x, err := files.Decode(p)
-	if err != nil {
-		return nil
+	if x, err := keptOf(r); err == nil {
+		k.kept = x
 	}
-	return x
 }
+
+// anew has the next checkpoint read everything again.
+func (k *keeper) anew() { k.inherit, k.index, k.kept = false, nil, nil }
 
 // thaw lets the tree go on, once.
 func (c *capture) thaw() error {
@@ -306,6 +311,9 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 	}
 	if err := c.d.Blob(files.IndexName, p); err != nil {
 		return store.Info{}, err
+	}
+	if err := c.keep(); err != nil {
+		return store.Info{}, fmt.Errorf("keep executables and libraries: %w", err)
 	}
 	if c.pause == 0 {
 		c.pause = time.Since(c.since) // frozen until after the commit

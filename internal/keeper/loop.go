@@ -41,7 +41,9 @@ type keeper struct {
 	record  *os.File         // the init records the command's end in it
 	inherit bool             // this very tree's last generation was committed
 	parent  store.Generation // of the next generation; 0: none
-	index   *files.Index     // of parent; nil: not known
+	index   *files.Index     // of parent; nil: its files are taken anew
+	kept    *files.Kept      // of parent; nil: what it keeps is kept anew
+	unkept  map[string]bool  // what could not be kept the last time
 	known   *lineage         // the generations; nil: to be read
 	meter   policy.Meter     // of what is written
 	size    int64            // of the generations on the disk; -1: to be measured

@@ -201,7 +201,12 @@ func restoreDump(ctx context.Context, m machine, v vault, o engine.RestoreOption
 	if err := putBack(r); err != nil {
 		return nil, fmt.Errorf("put the files back: %w", err)
 	}
+	shelved, err := shelve(r, &o, v.Dir(), l.infos[0].Meta[metaHome])
+	if err != nil {
+		return nil, err
+	}
 	rs, err := m.Restore(ctx, r, o)
+	shelved(err == nil)
 	if errors.Is(err, syscall.EEXIST) && o.HostPIDs {
 		return nil, takenNumbers(r, err)
 	}

@@ -59,7 +59,7 @@ func (k *keeper) mend(found []store.Damage) {
 	}
 	note := fmt.Sprintf("damage was found in the store at %s; `wakepoint verify %s` shows it", time.Now().Format(time.DateTime), k.rec.spec.Name)
 	if touched {
-		k.inherit, k.index = false, nil
+		k.anew()
 		note += "; the next generation stores everything anew that is damaged"
 	}
 	k.mu.Lock()

@@ -44,6 +44,7 @@ type tree interface {
 // frozen is a stopped tree.
 type frozen interface {
 	Files() []engine.OpenFile
+	Mapped() []engine.Mapped
 	Since() time.Time
 	Dump(ctx context.Context, s engine.Sink, inherit bool) error
 	Thaw() error

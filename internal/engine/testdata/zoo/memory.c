@@ -557,9 +557,73 @@ static void sysv(void) {
 	}
 }
 
+// --- what is executed and has no name any more
+
+// copy_self copies this program into a file.
+static void copy_self(int to) {
+	char b[1 << 16];
+	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+	while ((n = read(from, b, sizeof b)) > 0) MUST(write(to, b, n) == n);
+	close(from);
+}
+
+// executes says what /proc/self/exe is called, and executes it again.
+static void executes(const char *name) {
+	for (;;) {
+		char link[300], head[4];
+		ssize_t n = readlink("/proc/self/exe", link, sizeof link - 1);
+		link[n] = 0;
+		CHECK(n > 10 && !strcmp(link + n - 10, " (deleted)"));
+		int f = open("/proc/self/exe", O_RDONLY), status;
+		MUST(read(f, head, 4) == 4 && !memcmp(head, "\177ELF", 4));
+		close(f);
+		MUST(open("/proc/self/exe", O_WRONLY) == -1);
+		pid_t k = fork();
+		if (k == 0) {
+			setenv("ZOO_EXECUTED", "once more", 1);
+			execl("/proc/self/exe", "again", name, (char *)0);
+			_exit(3);
+		}
+		MUST(waitpid(k, &status, 0) == k);
+		SAME(status, 7 << 8);
+		ok();
+	}
+}
+
+static void replaced(void) {
+	const char *how = getenv("ZOO_EXECUTED");
+	if (how && !strcmp(how, "once more")) _exit(7);
+	if (how) {
+		unlink("copy");
+		executes("replaced");
+	}
+	int f = open("copy", O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+	copy_self(f);
+	close(f);
+	setenv("ZOO_EXECUTED", "a copy", 1);
+	execl("./copy", "copy", "replaced", (char *)0);
+	bad("exec");
+}
+
+static void executed_memfd(void) {
+	const char *how = getenv("ZOO_EXECUTED");
+	if (how && !strcmp(how, "once more")) _exit(7);
+	if (how) executes("executed_memfd");
+	int f = memfd_create("program", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	copy_self(f);
+	MUST(fcntl(f, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+	setenv("ZOO_EXECUTED", "a memfd", 1);
+	char path[64], *argv[] = {"program", "executed_memfd", 0};
+	snprintf(path, sizeof path, "/proc/self/fd/%d", f);
+	execve(path, argv, environ);
+	bad("exec");
+}
+
 #define A(f) {#f, f}
 struct animal animals[] = {
 	A(private), A(copy_on_write), A(shared_anonymous), A(files), A(short_file), A(memfds), A(deleted), A(stacks), A(advised),
 	A(wiped), A(protections), A(locked), A(locked_future), A(breaks), A(holes), A(moved), A(guards), A(guard_regions), A(sparse),
-	A(names), A(huge), A(same_maps), A(sysv), {0, 0},
+	A(names), A(huge), A(same_maps), A(sysv),
+	A(replaced), A(executed_memfd), {0, 0},
 };

@@ -237,21 +237,6 @@ static void mapped_socket(void) {
 	close(fd);
 	of_memory(p);
 }
-static void executable(void) { // which was replaced: the animal is a copy of itself
-	char self[4096];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-	MUST(n > 0);
-	self[n] = 0;
-	if (!strstr(self, "/copy")) {
-		char cmd[9000];
-		snprintf(cmd, sizeof cmd, "cp '%s' copy", self);
-		MUST(system(cmd) == 0);
-		execl("./copy", "copy", "executable", NULL);
-		bad("exec");
-	}
-	unlink("copy");
-	go_on();
-}
 
 // Confinement.
 static void allow_all(int flags) {
@@ -411,7 +396,7 @@ struct animal animals[] = {
 	A(io_uring), A(uffd), A(fanotify), A(perf), A(bpf), A(landlock), A(fs_context), A(raw), A(packet), A(vsock),
 	A(netlink_family), A(netlink_unread), A(pty_master), A(pty_slave), A(device), A(mqueue), A(sem), A(msg), A(lease),
 	A(pidfd_init), A(proc_init), A(removed_directory), A(removed_fifo), A(removed_cwd), A(renamed), A(inotify_gone),
-	A(epoll_sent), A(epoll_closed), A(big_message), A(hugetlb), A(aio), A(sealed), A(secret), A(mapped_socket), A(executable), A(seccomp),
+	A(epoll_sent), A(epoll_closed), A(big_message), A(hugetlb), A(aio), A(sealed), A(secret), A(mapped_socket), A(seccomp),
 	A(seccomp_thread), A(dispatch), A(ns_net), A(ns_uts), A(ns_ipc), A(ns_mnt), A(ns_user), A(ns_cgroup), A(ns_pid),
 	A(ns_time), A(ns_pid_empty), A(mounted), A(share_vm), A(share_files), A(share_fs), A(thread_files), A(thread_fs),
 	A(traced), A(leaderless), A(cpu_timer), A(keyring), A(keyring_thread), A(many), A(held), A(outsider), {0}};
