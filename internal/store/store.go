@@ -282,30 +282,40 @@ func (s *Store) find(name string) error {
 }
 
 // Create makes a workload; ErrExist when the name is taken.
-func (s *Store) Create(name string) (*Workload, error) {
+func (s *Store) Create(name string) (w *Workload, err error) {
+	err = s.making(name, func() error {
+		w, err = openWorkload(s.path(name), s.id, s.o)
+		return err
+	})
+	return w, err
+}
+
+// making calls f, which makes a workload, where its name is free, while no
+// other process makes or removes one.
+func (s *Store) making(name string, f func() error) error {
 	if err := CheckName(name); err != nil {
-		return nil, fmt.Errorf("create workload: %w", err)
+		return fmt.Errorf("create workload: %w", err)
 	}
 	if err := disk.MkdirAll(s.o.FS, filepath.Join(s.dir, workloadsDir)); err != nil {
-		return nil, fmt.Errorf("create workload %s: %w", name, err)
+		return fmt.Errorf("create workload %s: %w", name, err)
 	}
 	l, err := s.o.FS.Lock(s.dir, disk.ExclusiveWait)
 	if err != nil {
-		return nil, fmt.Errorf("create workload %s: %w", name, err)
+		return fmt.Errorf("create workload %s: %w", name, err)
 	}
 	defer l.Close()
 	if s.has(name) {
-		return nil, fmt.Errorf("create workload %s: %w", name, ErrExist)
+		return fmt.Errorf("create workload %s: %w", name, ErrExist)
 	}
 	if err := s.sweep(); err != nil {
-		return nil, fmt.Errorf("create workload %s: %w", name, err)
+		return fmt.Errorf("create workload %s: %w", name, err)
 	}
 	if s.damage != nil {
 		if err := s.mark(); err != nil {
-			return nil, fmt.Errorf("create workload %s: %w", name, err)
+			return fmt.Errorf("create workload %s: %w", name, err)
 		}
 	}
-	return openWorkload(s.path(name), s.id, s.o)
+	return f()
 }
 
 // Workload opens a workload; ErrNotFound when there is none of the name,
@@ -374,9 +384,10 @@ func (s *Store) remove(name string) error {
 	return s.sweep()
 }
 
-// sweep finishes removals that were cut short. That a workload has lost its
-// name is made durable first: whoever took it may have died before he could.
-// The caller holds the store's lock.
+// sweep finishes removals that were cut short, and removes what was coming in
+// and was cut. That a workload has lost its name is made durable first:
+// whoever took it may have died before he could. The caller holds the store's
+// lock.
 func (s *Store) sweep() error {
 	dir := filepath.Join(s.dir, workloadsDir)
 	entries, err := s.o.FS.ReadDir(dir)
@@ -385,7 +396,7 @@ func (s *Store) sweep() error {
 	}
 	synced := false
 	for _, e := range entries {
-		if !disk.IsTemp(e.Name()) {
+		if !disk.IsTemp(e.Name()) || s.coming(e.Name()) {
 			continue
 		}
 		if !synced {
