@@ -36,6 +36,7 @@ internal/object/s3:         internal/object
 internal/object/objecttest: internal/object
 internal/seal:              internal/disk
 internal/store:             internal/disk internal/object internal/seal
+internal/bundle:
 internal/redo:              internal/disk
 durable:                    internal/disk internal/redo
 durable/session:            durable
@@ -56,7 +57,7 @@ internal/engine:            internal/abi internal/sys internal/procfs internal/i
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api
-internal/keeper:            internal/api internal/disk internal/engine internal/files internal/health internal/image internal/object internal/policy internal/redo internal/seal internal/store internal/terminal
+internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/health internal/image internal/object internal/policy internal/redo internal/seal internal/store internal/terminal
 internal/vmtest:
 cmd/wakepoint:              durable internal/api internal/engine internal/image internal/keeper internal/machine internal/object internal/object/s3 internal/store internal/terminal internal/web
 `

@@ -142,7 +142,7 @@ The programs need no change.
 		a.runCommand(), a.adoptCommand(), a.psCommand(), a.statusCommand(), a.logCommand(), a.setCommand(),
 		a.checkpointCommand(), a.stopCommand(), a.startCommand(), a.restoreCommand(), a.signalCommand(),
 		a.attachCommand(), a.logsCommand(), a.recoverCommand(), a.verifyCommand(),
-		a.gcCommand(), a.pinCommand(), a.forgetCommand(), a.rmCommand(),
+		a.gcCommand(), a.pinCommand(), a.forgetCommand(), a.rmCommand(), a.exportCommand(), a.importCommand(),
 		a.dumpCommand(), a.checkCommand(), a.doctorCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand(), a.storeCommand(),
 		a.manCommand(), a.keeperCommand(), a.guardCommand(), a.demoProgramCommand(),
 	)

@@ -20,6 +20,7 @@ const (
 	metaFrom     = "from"     // the generation that this run was restored from, "0": none
 	metaStreamed = "streamed" // its memory was larger than the buffer
 	metaHome     = "home"     // the workload's directory when it was made
+	metaImported = "imported" // the number that it had elsewhere, before it was imported
 )
 
 // tagUndo marks what ran before a restore.

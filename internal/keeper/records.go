@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -109,7 +110,8 @@ type records struct {
 }
 
 // lostRun is the record of a run that was lost, as far as generations tell:
-// what runs, or ran, most likely made those of the last run.
+// what runs, or ran, most likely made those of the last run. Where all that
+// there is was imported, nobody has started it here yet.
 func lostRun(r recordReader) (runRecord, error) {
 	l, err := readLineage(r)
 	out := runRecord{Wanted: true, State: api.Down, Head: headUnknown}
@@ -117,6 +119,9 @@ func lostRun(r recordReader) (runRecord, error) {
 		if n := metaNumber(i, metaRun); n > out.Run {
 			out.Run, out.From = n, store.Generation(metaNumber(i, metaFrom))
 		}
+	}
+	if len(l.infos) > 0 && len(l.damaged) == 0 && !slices.ContainsFunc(l.infos, func(i store.Info) bool { return i.Meta[metaImported] == "" }) {
+		out.Wanted, out.State, out.Frozen = false, api.Stopped, true
 	}
 	return out, err
 }
