@@ -37,6 +37,7 @@ const (
 type ledger struct {
 	books    map[string]*book // by workload
 	headless bool             // the store has no heads beside it
+	hurt     bool             // its own file may be damaged
 }
 
 // book is what a workload has promised.
@@ -44,6 +45,7 @@ type book struct {
 	id      workloadID
 	old     *book // of the workload of the same name whose removal was begun
 	made    fate
+	hurt    bool // the file that says what it is may be damaged
 	gens    map[Generation]*promisedGen
 	records map[string]map[string]bool // the values that a record may have; absent: none
 	burned  Generation                 // no generation gets this number any more, or a lower one
@@ -58,7 +60,7 @@ type promisedGen struct {
 const absent = "(none)"
 
 func (l ledger) clone() ledger {
-	n := ledger{books: map[string]*book{}, headless: l.headless}
+	n := ledger{books: map[string]*book{}, headless: l.headless, hurt: l.hurt}
 	for name, b := range l.books {
 		c := *b
 		c.gens, c.records = map[Generation]*promisedGen{}, map[string]map[string]bool{}
@@ -147,6 +149,9 @@ func (x *world) create(name string) error {
 	if err == nil {
 		x.w = w
 		x.note(func(b *book) { b.made, b.id, b.old = sure, w.keys.workload, nil })
+		x.mu.Lock()
+		x.ledger.hurt = false
+		x.mu.Unlock()
 	}
 	return err
 }
@@ -170,13 +175,17 @@ func (x *world) remove(name string) error {
 
 // take opens a workload and becomes its writer.
 func (x *world) take(name string) error {
-	x.name = name
-	w, err := x.s.Workload(name)
-	if err != nil {
+	if err := x.find(name); err != nil {
 		return err
 	}
-	x.w = w
 	return x.relock()
+}
+
+// find opens a workload.
+func (x *world) find(name string) (err error) {
+	x.name = name
+	x.w, err = x.s.Workload(name)
+	return err
 }
 
 func (x *world) relock() error {
@@ -190,7 +199,7 @@ func (x *world) relock() error {
 		if x.w.state.Epoch <= b.epoch {
 			x.breaks("epochs rise", "%d after %d", x.w.state.Epoch, b.epoch)
 		}
-		b.epoch = x.w.state.Epoch
+		b.epoch, b.hurt = x.w.state.Epoch, false
 	})
 	return nil
 }

@@ -61,6 +61,15 @@ func writeRecord(d disk.FS, k keyring, file string, payload []byte) error {
 	return disk.WriteFile(d, file, enclose(k, magicRecord, filepath.Base(file), payload))
 }
 
+// removeTemp removes what a writer that did not finish has left of a record, if
+// there is anything.
+func removeTemp(d disk.FS, name string) error {
+	if _, err := d.Lstat(disk.TempName(name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return d.Remove(disk.TempName(name))
+}
+
 // PutRecord stores a small value under a name, in place of the one before.
 // When it returns nil the value survives a power cut; when it returns an
 // error the record has its old value or the new one. It needs no Lock.

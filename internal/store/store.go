@@ -385,10 +385,13 @@ func (s *Store) remove(name string) error {
 }
 
 // sweep finishes removals that were cut short, and removes what was coming in
-// and was cut. That a workload has lost its name is made durable first:
-// whoever took it may have died before he could. The caller holds the store's
-// lock.
+// and was cut, and what of the store's own file a healing has left that was.
+// That a workload has lost its name is made durable first: whoever took it may
+// have died before he could. The caller holds the store's lock.
 func (s *Store) sweep() error {
+	if err := removeTemp(s.o.FS, filepath.Join(s.dir, storeFile)); err != nil {
+		return err
+	}
 	dir := filepath.Join(s.dir, workloadsDir)
 	entries, err := s.o.FS.ReadDir(dir)
 	if err != nil {

@@ -230,12 +230,6 @@ func (w *Workload) takeOver() error {
 			return err
 		}
 	}
-	if w.damage != nil {
-		if err := w.mark(); err != nil {
-			return err
-		}
-		w.damage = nil
-	}
 	s, err := w.readState()
 	if err != nil {
 		return err
@@ -253,6 +247,9 @@ func (w *Workload) takeOver() error {
 	if err := w.writeState(s); err != nil {
 		return err
 	}
+	if err := w.heal(); err != nil {
+		return err
+	}
 	for _, d := range []*object.Dir{w.packs, w.manifests} {
 		if err := d.Sweep(); err != nil {
 			return err
@@ -267,6 +264,19 @@ func (w *Workload) takeOver() error {
 	}
 	h.Epoch = s.Epoch
 	w.noteHead(*h)
+	return nil
+}
+
+// heal writes the file that says what the directory is once more where it was
+// damaged, and else removes what of it a healing has left that was cut short.
+func (w *Workload) heal() error {
+	if w.damage == nil {
+		return removeTemp(w.fs, filepath.Join(w.dir, workloadFile))
+	}
+	if err := w.mark(); err != nil {
+		return err
+	}
+	w.damage = nil
 	return nil
 }
 
