@@ -35,7 +35,7 @@ test: go ## set up what the tests need and run them all (as root: nothing skips)
 N = 10000
 SEED = 1
 crash: go ## cut the power of the store N times, in any order of things done, from SEED on (a minute)
-	@go test -count=1 -timeout 24h -v -run 'TestCrash$$|TestCrashLong' ./internal/store -crash.n $(N) -crash.seed $(SEED)
+	@go test -count=1 -timeout 24h -v -run 'TestCrash$$|TestCrashLong' ./internal/store -crash.every -crash.n $(N) -crash.seed $(SEED)
 
 flips: go ## flip bits of a store, or cut files, N times from SEED on; prints the table (a minute)
 	@go test -count=1 -timeout 24h -v -run 'TestFlips' ./internal/store -flips.n $(N) -flips.seed $(SEED)

@@ -16,6 +16,8 @@ import (
 var (
 	crashN    = flag.Int("crash.n", 60, "cuts of the long crash test")
 	crashSeed = flag.Uint64("crash.seed", 1, "where the long crash test begins")
+
+	crashEvery = flag.Bool("crash.every", false, "every fault of each scene, and every cut of who goes on after it")
 )
 
 // TestCrashLong lets processes do this and that, each on the disk that the

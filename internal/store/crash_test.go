@@ -54,7 +54,7 @@ type trial struct {
 	rand   *rand.Rand
 	points map[string]bool // scene, call and way
 	disks  int
-	more   int // cuts of a process that goes on after another one, beyond one
+	every  bool // whether who goes on where one was killed is cut at every call
 	broken []brokenPromise
 
 	sabotage func(d *crashfs.FS, op disk.Op) disk.Verdict // what is taken out; nil: nothing
@@ -76,22 +76,33 @@ func (t *trial) judge(where string, x *world) {
 func (t *trial) check(i image, depth int) {
 	t.disks++
 	x := newWorld(i.disk, i.ledger)
-	r := &rig{x: x, name: i.from + "; recovery"}
+	r := &rig{x: x, name: i.from + "; recovery", sabotage: t.sabotage}
 	if depth > 0 {
-		at := 1 + t.rand.IntN(120)
-		seed := t.seed()
-		r.cuts = func(call int) []uint64 {
-			if call == at {
-				return []uint64{seed}
-			}
-			return nil
-		}
+		r.cuts = t.oneOf(changesMax)
+	}
+	if depth > 0 || t.sabotage != nil {
 		x.disk.Watch(r.watch)
 	}
 	x.recover(true)
 	t.judge(i.from, x)
 	for _, again := range r.images {
 		t.check(again, depth-1)
+	}
+}
+
+// changesMax is how often a process changes the disk that recovers and goes on,
+// about.
+const changesMax = 45
+
+// oneOf cuts the power once, before one of the first n calls that change the
+// disk: what a process begins with is reading, for some hundred calls.
+func (t *trial) oneOf(n int) (cuts func(call int) []uint64) {
+	at, seed, changes := 1+t.rand.IntN(n), t.seed(), 0
+	return func(int) []uint64 {
+		if changes++; changes == at {
+			return []uint64{seed}
+		}
+		return nil
 	}
 }
 
@@ -188,23 +199,16 @@ func (t *trial) oneFault(s *stage, at int, w way) {
 		}
 	}
 	x.release()
-	t.goOn(r.name, x)
+	t.goOn(r.name, x, t.every && w == killed)
 }
 
 // goOn lets another process go on where one has ended, with the power on and
-// then off.
-func (t *trial) goOn(name string, x *world) {
+// then off: at one call, or at every one.
+func (t *trial) goOn(name string, x *world, every bool) {
 	y := newWorld(x.disk, x.ledger.clone())
-	r := &rig{x: y, name: name + ", another process", sabotage: t.sabotage}
-	cuts := map[int]uint64{}
-	for range 1 + t.more {
-		cuts[1+t.rand.IntN(120)] = t.seed()
-	}
-	r.cuts = func(call int) []uint64 {
-		if seed, ok := cuts[call]; ok {
-			return []uint64{seed}
-		}
-		return nil
+	r := &rig{x: y, name: name + ", another process", sabotage: t.sabotage, cuts: t.oneOf(changesMax)}
+	if every {
+		r.cuts = func(int) []uint64 { return []uint64{t.seed()} }
 	}
 	y.disk.Watch(r.watch)
 	y.recover(false)
@@ -234,11 +238,14 @@ const faultShare = 4
 
 // TestCrash goes through every scene: every cut, and a share of the faults.
 func TestCrash(t *testing.T) {
-	all, possible := newTrial(t, 1), 0
+	all, possible, share := newTrial(t, 1), 0, faultShare
+	if *crashEvery {
+		all.every, share = true, 1
+	}
 	for _, s := range scenes {
 		st := newStage(t, s)
 		r := all.everyCut(st, 6)
-		all.everyFault(st, r.changes, faultShare)
+		all.everyFault(st, r.changes, share)
 		for _, changes := range r.changes {
 			possible += 1 + 3*btoi(changes)
 		}

@@ -172,7 +172,7 @@ func TestSabotage(t *testing.T) {
 // sabotaged runs the suite without a site and returns the promise that broke.
 func sabotaged(t *testing.T, stages []*stage, s site, late bool) (promise string) {
 	trial := newTrial(t, 1)
-	trial.sabotage, trial.more = takeOut(s, late), 9
+	trial.sabotage, trial.every = takeOut(s, late), true
 	defer func() {
 		if r := recover(); r != nil {
 			promise = fmt.Sprint("panic: ", r)
