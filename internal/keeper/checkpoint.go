@@ -112,12 +112,13 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 	if err := k.precopy(ctx, d); err != nil {
 		return info, err
 	}
+	d.Still(true)
 	fz, err := k.tree.Freeze(ctx)
 	if err != nil {
 		k.tree.Abandoned()
 		return info, err
 	}
-	c := capture{k: k, d: d, fz: fz, waits: d.Waits()}
+	c := capture{k: k, d: d, fz: fz}
 	defer c.release() // thaws, if nothing else did
 	if err := c.frozen(ctx); err != nil {
 		return info, err
@@ -127,6 +128,7 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 			k.log.Error("thaw", "err", err)
 		}
 	}
+	d.Still(false)
 	info, err = c.commit(ctx, o.tag)
 	if err != nil {
 		return info, err
@@ -167,7 +169,6 @@ type capture struct {
 	index   *files.Index
 	reads   []engine.Mapped // what the tree only reads
 	kept    *files.Kept
-	waits   int  // of the draft, when the freeze began
 	full    bool // the buffer was too small
 	dumped  bool // the engine waits for Committed or Abandoned
 	over    bool // thawed or killed
@@ -187,7 +188,7 @@ func (c *capture) frozen(ctx context.Context) error {
 	c.dumped = true
 	err := c.fz.Dump(ctx, c.d, c.k.inherit)
 	c.reads = c.fz.Mapped()
-	c.full = c.d.Waits() > c.waits
+	c.full = c.d.Waits() > 0
 	return err
 }
 

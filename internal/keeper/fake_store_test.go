@@ -142,6 +142,7 @@ type fakeDraft struct {
 }
 
 func (d *fakeDraft) Waits() int { return 0 }
+func (d *fakeDraft) Still(bool) {}
 
 func (d *fakeDraft) Blob(name string, data []byte) error {
 	d.w.mu.Lock()

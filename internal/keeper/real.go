@@ -199,6 +199,7 @@ type realDraft struct{ d *store.Draft }
 
 func (d realDraft) Blob(name string, data []byte) error { return d.d.Blob(name, data) }
 func (d realDraft) Abort() error                        { return d.d.Abort() }
+func (d realDraft) Still(yes bool)                      { d.d.Still(yes) }
 func (d realDraft) Waits() int                          { return d.d.Waits() }
 
 func (d realDraft) Section(name string, inherit bool) (engine.SectionSink, error) {

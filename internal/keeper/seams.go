@@ -81,7 +81,9 @@ type draft interface {
 	engine.Sink
 	Commit(ctx context.Context, pause time.Duration, tag string, meta map[string]string) (store.Info, error)
 	Abort() error
-	// Waits is how often the buffer was full.
+	// Still says whether the tree stands still from now on.
+	Still(yes bool)
+	// Waits is how often the buffer was full while it did.
 	Waits() int
 }
 

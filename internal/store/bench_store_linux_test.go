@@ -80,13 +80,22 @@ func mibs(n int64, d time.Duration) float64 { return float64(n) / (1 << 20) / d.
 func (s *storeBench) throughput() {
 	const turns = 3
 	var stored, plain, alone []time.Duration
+	var busy [4]time.Duration // processor time before and after each
+	var work [3]time.Duration
 	for range turns {
+		busy[0] = processorTime(s.b)
 		begin := time.Now()
 		g := write(s.b, s.w, 0, false, func(sw *SectionWriter) error { return sw.Put(0, s.mem) })
 		stored = append(stored, time.Since(begin))
 		s.image = g.NewBytes
+		busy[1] = processorTime(s.b)
 		plain = append(plain, s.plain())
+		busy[2] = processorTime(s.b)
 		alone = append(alone, s.alone())
+		busy[3] = processorTime(s.b)
+		for i := range work {
+			work[i] += busy[i+1] - busy[i]
+		}
 	}
 	for _, d := range [][]time.Duration{stored, plain, alone} {
 		slices.Sort(d)
@@ -99,6 +108,15 @@ func (s *storeBench) throughput() {
 	s.print("floor: plain write + fsync of what is stored, MiB/s", "%.0f (%.0f of memory)", disk, disk*float64(n)/float64(s.image))
 	s.print("floor: BLAKE3 + S2 + AES-GCM alone, MiB/s", "%.0f", pipe)
 	s.print("stored / the slower floor (goal 0.8)", "%.2f", store/slower)
+	s.print("processor time: stored / both floors together", "%.2f (%.2f s / %.2f s + %.2f s, of %d processors)", work[0].Seconds()/(work[1]+work[2]).Seconds(),
+		work[0].Seconds()/turns, work[1].Seconds()/turns, work[2].Seconds()/turns, runtime.GOMAXPROCS(0))
+}
+
+// processorTime is what this process has had, user and system.
+func processorTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	must(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // plain writes and fsyncs as many bytes as one image takes.

@@ -90,7 +90,12 @@ func (w *Workload) BeginBuffered(parent Generation, buffer int64) (*Draft, error
 	return d, nil
 }
 
-// Waits returns how often a Put has waited for room in the buffer.
+// Still says whether the program whose state this is stands still from now on.
+// Meanwhile what is given is only copied, until half the buffer is full.
+func (d *Draft) Still(yes bool) { d.feed.stand(yes) }
+
+// Waits returns how often a Put has waited for room in the buffer while the
+// program stood still.
 func (d *Draft) Waits() int { return d.feed.waits }
 
 // Generation returns the number that the draft will have when committed.

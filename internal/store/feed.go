@@ -51,18 +51,20 @@ type chunk struct {
 // being copied, and does them in order in the background: several goroutines
 // identify pages, one applies them. At most limit chunks are in memory.
 //
-// Chunks are held back until half the limit is in use, or the caller has
-// finished: while a program stands still, nothing competes with the copying.
+// While a program stands still, chunks are held back until half the limit is in
+// use: nothing competes with the copying. At other times a few chunks go round,
+// which stay in the processor's caches.
 //
 // A feed that failed goes on taking operations and drops them.
 type feed struct {
 	apply func(*chunk) error
 
 	cur   *chunk
-	held  []*chunk // nil once the background has begun
-	begun bool
-	used  int // chunks that were filled
-	waits int // how often there was no room
+	held  []*chunk
+	hold  bool // chunks are held back
+	still bool // the program stands still
+	used  int  // chunks that were filled
+	waits int  // how often there was no room while it stood still
 	limit int
 	made  int
 	free  chan *chunk
@@ -133,13 +135,15 @@ func (f *feed) chunk() *chunk {
 	select {
 	case f.cur = <-f.free:
 	default:
-		if f.made < f.limit {
+		if f.made < f.limit && (f.still || f.made < expectMax) {
 			f.made++
 			f.cur = &chunk{buf: make([]byte, 0, chunkSize)}
-		} else {
-			f.waits++
-			f.cur = <-f.free
+			break
 		}
+		if f.still {
+			f.waits++
+		}
+		f.cur = <-f.free
 	}
 	f.cur.ready = make(chan struct{})
 	return f.cur
@@ -152,7 +156,7 @@ func (f *feed) submit() {
 	c := f.cur
 	f.cur = nil
 	f.used++
-	if !f.begun && len(f.held) < f.limit/2 {
+	if f.hold && len(f.held) < f.limit/2 {
 		f.held = append(f.held, c)
 		return
 	}
@@ -161,9 +165,17 @@ func (f *feed) submit() {
 	f.order <- c
 }
 
-// begin hands over what was held back.
+// stand says whether the program stands still from now on.
+func (f *feed) stand(still bool) {
+	f.still, f.hold = still, still
+	if !still {
+		f.begin()
+	}
+}
+
+// begin hands over what was held back, and holds back nothing more.
 func (f *feed) begin() {
-	f.begun = true
+	f.hold = false
 	for _, c := range f.held {
 		f.hash <- c
 		f.order <- c

@@ -16,6 +16,10 @@ func TestWaits(t *testing.T) {
 		must(t, err)
 		s, err := d.Section("mem", false)
 		must(t, err)
+		for i := range 4000 { // while the program runs it does not matter
+			must(t, s.Put(int64(i)*PageSize, page(i)))
+		}
+		d.Still(true)
 		for i := range c.pages {
 			must(t, s.Put(int64(i)*PageSize, page(i)))
 		}
