@@ -41,21 +41,25 @@ type Options struct {
 	// Last is the index of the generation from which the section inherits;
 	// nil when it starts empty.
 	Last *Index
+	// Prepared is what Prepare has made of Last; nil: nothing.
+	Prepared *Index
 }
 
 // Capture is the first half of a capture.
 type Capture struct {
-	index    *Index
-	last     map[string]before
-	held     map[inode]Open // what the tree holds open, by whichever name
-	fresh    bool           // nothing of the last index may be trusted
-	clones   []clone
-	flush    []int    // descriptors of files to be flushed
-	gone     []string // names that may not be there, oldest first
-	followed int      // files outside the trees that were written
-	beyond   missed   // those that are too many
-	buf      []byte
-	w        Section
+	index  *Index
+	last   map[string]before
+	held   map[inode]Open // what the tree holds open, by whichever name
+	fresh  bool           // nothing of the last index may be trusted
+	clones []clone
+	// clonesLeft is how many more may be held.
+	clonesLeft int
+	flush      []int    // descriptors of files to be flushed
+	gone       []string // names that may not be there, oldest first
+	followed   int      // files outside the trees that were written
+	beyond     missed   // those that are too many
+	buf        []byte
+	w          Section
 }
 
 // clone is a file whose contents are read after the thaw.
@@ -77,29 +81,39 @@ func Inherits(last *Index) bool { return last != nil && last.Next < slotLast }
 
 // Take fixes what the files contain, while nothing of the tree runs. On an
 // error nothing is held. The section w must inherit exactly when
-// Inherits(o.Last); it is used again by Finish.
+// Inherits(o.Last), and be what Prepare was given; it is used again by Finish.
 func Take(o Options, w Section) (*Capture, error) {
-	c := &Capture{
-		index:  &Index{Version: indexVersion, BootID: bootID(), Taken: time.Now().UnixNano(), Except: o.Except},
-		last:   map[string]before{},
-		held:   map[inode]Open{},
-		beyond: missed{most: map[string]int{}},
-		w:      w,
-	}
-	if Inherits(o.Last) {
-		c.index.Next = o.Last.Next
-		c.fresh = o.Last.BootID != c.index.BootID
-		for _, e := range o.Last.Entries {
-			if e.Kind == Regular {
-				c.last[e.Path] = before{e, unsettled(&e, o.Last.Taken)}
-			}
-		}
-	}
+	c := newCapture(o, w)
 	if err := c.take(o); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+func newCapture(o Options, w Section) *Capture {
+	c := &Capture{
+		index:      &Index{Version: indexVersion, BootID: bootID(), Taken: time.Now().UnixNano(), Except: o.Except},
+		last:       map[string]before{},
+		held:       map[inode]Open{},
+		clonesLeft: clonesMax,
+		beyond:     missed{most: map[string]int{}},
+		w:          w,
+	}
+	last := o.Last
+	if o.Prepared != nil {
+		last = o.Prepared
+	}
+	if Inherits(last) {
+		c.index.Next = last.Next
+		c.fresh = last.BootID != c.index.BootID
+		for _, e := range last.Entries {
+			if e.Kind == Regular {
+				c.last[e.Path] = before{e, unsettled(&e, last.Taken)}
+			}
+		}
+	}
+	return c
 }
 
 func (c *Capture) take(o Options) error {
@@ -209,6 +223,14 @@ func (c *Capture) keep(f Open) error {
 
 // tree captures a directory with all that is below it.
 func (c *Capture) tree(root string, open map[string]Open, first map[inode]string) error {
+	return c.walk(root, func(path string) error {
+		delete(open, path)
+		return c.entry(path, first)
+	})
+}
+
+// walk calls f for all that belongs to the checkpoint of a tree.
+func (c *Capture) walk(root string, f func(path string) error) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && path != root {
 			return nil // another program's doing: nothing of ours runs
@@ -225,8 +247,7 @@ func (c *Capture) tree(root string, open map[string]Open, first map[inode]string
 		if strings.HasPrefix(d.Name(), tempPrefix) {
 			return nil
 		}
-		delete(open, path)
-		return c.entry(path, first)
+		return f(path)
 	})
 }
 
@@ -244,10 +265,7 @@ func (c *Capture) loose(open map[string]Open, first map[inode]string) error {
 		if !f.Writable && !f.Volatile && !f.Written {
 			continue
 		}
-		if underAny(p, []string{"/proc", "/sys"}) {
-			continue
-		}
-		if device(p) {
+		if !ours(p) {
 			continue
 		}
 		if err := c.parents(filepath.Dir(p), seen); err != nil {

@@ -13,6 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const readFlags = os.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK
+
+// open opens a regular file for reading, without a trace in its times where
+// that is allowed.
+func open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, readFlags|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) {
+		f, err = os.OpenFile(path, readFlags, 0)
+	}
+	return f, err
+}
+
 // regular captures a file's contents: not at all when they are those of the
 // last generation, later when the file system can clone it, else now.
 func (c *Capture) regular(i int) error {
@@ -27,10 +39,7 @@ func (c *Capture) regular(i int) error {
 		}
 		return nil
 	}
-	f, err := os.OpenFile(e.Path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME, 0)
-	if errors.Is(err, unix.EPERM) {
-		f, err = os.OpenFile(e.Path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	}
+	f, err := open(e.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		c.index.Entries = c.index.Entries[:i]
 		return nil
@@ -57,12 +66,14 @@ func (c *Capture) regular(i int) error {
 			return err
 		}
 	}
-	if e.Size-from > slotMin && len(c.clones) < clonesMax {
+	if e.Size-from > slotMin && c.clonesLeft > 0 {
 		if k := cloned(f, filepath.Dir(e.Path)); k != nil {
+			c.clonesLeft--
 			c.clones = append(c.clones, clone{i, k, from})
 			return nil
 		}
 	}
+	e.restless = from == 0 && (old.prepared || old.restless)
 	return c.contents(e, f, from)
 }
 

@@ -102,6 +102,10 @@ type Entry struct {
 	// then on, until it is deleted.
 	Written bool   `cbor:"18,keyasint,omitempty"`
 	Handle  []byte `cbor:"19,keyasint,omitempty"` // finds it after a rename (name_to_handle_at(2))
+
+	// What a running keeper knows beside, and no generation has.
+	prepared bool // it was read before the freeze
+	restless bool // that was in vain: it had changed again
 }
 
 // Index is what a generation knows of a workload's files.

@@ -122,7 +122,7 @@ func (c *Capture) find(e *Entry) {
 		return
 	}
 	e.Written = true
-	if old, ok := c.last[e.Path]; ok && old.Dev == e.Dev && old.Ino == e.Ino && old.Ctime == e.Ctime {
+	if old, ok := c.last[e.Path]; ok && old.Handle != nil && old.Dev == e.Dev && old.Ino == e.Ino && old.Ctime == e.Ctime {
 		e.Handle = old.Handle
 		return
 	}

@@ -129,6 +129,7 @@ func (t endedTree) Signal(int) error                       { return os.ErrProces
 func (t endedTree) Kill(context.Context) error             { return nil }
 func (t endedTree) Close() error                           { return nil }
 func (t endedTree) Freeze(context.Context) (frozen, error) { return nil, os.ErrProcessDone }
+func (t endedTree) Written() ([]files.Open, error)         { return nil, os.ErrProcessDone }
 func (t endedTree) Committed()                             {}
 func (t endedTree) Abandoned()                             {}
 

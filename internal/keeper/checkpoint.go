@@ -109,6 +109,10 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 			}
 		}
 	}()
+	c := capture{k: k, d: d}
+	if err := c.prepare(ctx); err != nil {
+		return info, fmt.Errorf("take the files: %w", err)
+	}
 	if err := k.precopy(ctx, d); err != nil {
 		return info, err
 	}
@@ -118,7 +122,7 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 		k.tree.Abandoned()
 		return info, err
 	}
-	c := capture{k: k, d: d, fz: fz}
+	c.fz = fz
 	defer c.release() // thaws, if nothing else did
 	if err := c.frozen(ctx); err != nil {
 		return info, err
@@ -166,6 +170,7 @@ type capture struct {
 	fz      frozen
 	section engine.SectionSink // of the files; nil: none
 	files   *files.Capture
+	ready   *files.Index // what was copied beforehand
 	index   *files.Index
 	reads   []engine.Mapped // what the tree only reads
 	kept    *files.Kept
@@ -215,22 +220,14 @@ func (k *keeper) buffer() int64 {
 // takeFiles fixes what the workload's files contain.
 func (c *capture) takeFiles() error {
 	k := c.k
-	o := files.Options{
-		Trees:  k.rec.policy.Data,
-		Except: k.except(),
-		Keep:   k.rec.policy.Files == api.FilesKeep,
-		Last:   k.index,
-	}
+	o := k.fileOptions()
+	o.Prepared = c.ready
 	for _, f := range c.fz.Files() {
 		k.adviseOn(f.Path)
 		o.Open = append(o.Open, files.Open{Path: f.Path, File: f.File, Writable: f.Writable, Append: f.Append, Mapped: f.Mapped, Volatile: f.Volatile})
 	}
-	s, err := c.d.Section(files.SectionName, files.Inherits(k.index))
-	if err != nil {
-		return err
-	}
-	c.section = s
-	c.files, err = files.Take(o, s)
+	var err error
+	c.files, err = files.Take(o, c.section)
 	return err
 }
 

@@ -78,8 +78,9 @@ func (w *world) Begin(parent store.Generation, _ int64) (draft, error) {
 		return nil, fmt.Errorf("parent %v: %w", parent, store.ErrNotFound)
 	}
 	w.tried++
-	return &fakeDraft{w: w, parent: parent, g: &fakeGen{info: store.Info{Generation: w.tried, Parent: parent},
-		blobs: map[string][]byte{}, pages: map[string]map[int64][]byte{}}}, nil
+	w.draft = &fakeDraft{w: w, parent: parent, g: &fakeGen{info: store.Info{Generation: w.tried, Parent: parent},
+		blobs: map[string][]byte{}, pages: map[string]map[int64][]byte{}}}
+	return w.draft, nil
 }
 
 func (w *world) OpenGeneration(g store.Generation) (reader, error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -36,6 +37,7 @@ type world struct {
 	slow    atomic.Int64               // how long a commit takes, ns
 	refuse  map[store.Generation]error // generations that cannot be restored
 	poison  map[store.Generation]bool  // generations whose trees die at once
+	draft   *fakeDraft                 // the last one that was begun
 	whole   int                        // dumps that inherited nothing
 	scrubs  int
 	lasting bool // a scrub goes on until it is ended
@@ -269,6 +271,7 @@ func (t *fakeTree) Terminal() *os.File             { return nil }
 func (t *fakeTree) Done() <-chan struct{}          { return t.done }
 func (t *fakeTree) CommandDone() <-chan struct{}   { return t.command }
 func (t *fakeTree) Close() error                   { return nil }
+func (t *fakeTree) Written() ([]files.Open, error) { return nil, nil }
 func (t *fakeTree) Committed()                     { t.dumped = false }
 func (t *fakeTree) Abandoned()                     { t.dumped = false }
 func (t *fakeTree) Kill(ctx context.Context) error { t.exit(9); return nil }

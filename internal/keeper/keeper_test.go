@@ -1,10 +1,12 @@
 package keeper
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -349,4 +352,34 @@ func TestEndWithoutAKeeper(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is large is copied before the tree stands still.
+func TestLargeFilesAreCopiedBeforeTheFreeze(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 8 << 20
+	if err := os.WriteFile(dir+"/large", bytes.Repeat([]byte("x"), size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(dir+"/large", past, past); err != nil {
+		t.Fatal(err)
+	}
+	bubble(t, api.Policy{EverySeconds: 1, Data: []string{dir}}, func(r *rig) {
+		before := -1
+		r.w.failWith(func(_ int, step string) error {
+			if step == "freeze" && before < 0 {
+				before = len(r.w.draft.g.pages[files.SectionName])
+			}
+			return nil
+		})
+		r.begin(ActLaunch, RestoreOptions{})
+		r.only()
+		if before != size/4096 {
+			t.Errorf("%d pages were copied before the freeze, of %d", before, size/4096)
+		}
+	})
 }

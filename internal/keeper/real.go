@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -132,6 +133,8 @@ func startTicks(pid int) uint64 {
 
 // realTree is an engine's tree whose Freeze fits the seam.
 type realTree struct{ *engine.Tree }
+
+func (t realTree) Written() ([]files.Open, error) { return written(t.Handle()) }
 
 func (t realTree) Freeze(ctx context.Context) (frozen, error) {
 	f, err := t.Tree.Freeze(ctx)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -37,6 +38,8 @@ type tree interface {
 	Kill(ctx context.Context) error
 	Close() error
 	Freeze(ctx context.Context) (frozen, error)
+	// Written lists what the running tree has open for writing or mapped shared.
+	Written() ([]files.Open, error)
 	Committed()
 	Abandoned()
 }
