@@ -1,17 +1,22 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"unicode/utf8"
+
+	"github.com/restic/chunker"
 
 	"github.com/wakepoint/wakepoint/internal/seal"
 )
 
 const (
-	blobInline = 1 << 10 // bytes up to which a blob lies in the manifest
-	blobPiece  = 1 << 20 // bytes of one piece of a longer one
-	labelMax   = 1 << 10 // bytes of the name of a blob or a section
+	blobInline = 1 << 10   // bytes up to which a blob lies in the manifest
+	blobWhole  = 128 << 10 // bytes up to which it is one piece
+	blobPiece  = 1 << 20   // bytes of one piece of a longer one, at most
+	labelMax   = 1 << 10   // bytes of the name of a blob or a section
 )
 
 var (
@@ -243,17 +248,19 @@ func (d *Draft) putBlob(name string, data []byte) error {
 		d.blobs = append(d.blobs, ref)
 		return nil
 	}
-	var old *blobRef
+	known := map[identity]entry{}
 	if d.parent != nil {
-		old = d.parent.m.blob(name)
+		if old := d.parent.m.blob(name); old != nil {
+			for _, p := range old.Pieces {
+				known[p.entry().id] = p.entry()
+			}
+		}
 	}
-	for i := 0; len(data) > 0; i++ {
-		p := data[:min(len(data), blobPiece)]
-		data = data[len(p):]
+	for p := range pieces(data) {
 		e := entry{}
 		d.hash.Sum(e.id[:], p)
-		if old != nil && i < len(old.Pieces) && old.Pieces[i].entry().id == e.id && !d.bad.has(old.Pieces[i].entry().place) {
-			e = old.Pieces[i].entry()
+		if old, ok := known[e.id]; ok && !d.bad.has(old.place) {
+			e = old
 		}
 		if e.none() {
 			at, err := d.out.append(kindBlob, encodeS2(nil, p))
@@ -262,8 +269,29 @@ func (d *Draft) putBlob(name string, data []byte) error {
 			}
 			e.place = at
 		}
+		known[e.id] = e
 		ref.Pieces = append(ref.Pieces, refOf(e))
 	}
 	d.blobs = append(d.blobs, ref)
 	return nil
+}
+
+// pieces cuts a blob: a short one not at all, a longer one where its contents
+// say so, so that what has changed in a list does not move all that follows.
+func pieces(data []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if len(data) <= blobWhole {
+			yield(data)
+			return
+		}
+		c := chunker.NewWithBoundaries(bytes.NewReader(data), chunker.Pol(0x3DA3358B4DC173), blobWhole/8, blobPiece)
+		c.SetAverageBits(16)
+		buf := make([]byte, blobPiece)
+		for {
+			next, err := c.Next(buf) // the end is its only error
+			if err != nil || !yield(next.Data) {
+				return
+			}
+		}
+	}
 }
