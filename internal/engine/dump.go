@@ -179,6 +179,22 @@ func (f *Frozen) Mapped() (list []Mapped) {
 	return list
 }
 
+// Dirs returns the directories in which the processes stand, or that they hold
+// open: a restore needs them. Some come more than once.
+func (f *Frozen) Dirs() (list []string) {
+	for i := range f.image.tree.Processes {
+		if p := &f.image.tree.Processes[i]; !p.Zombie {
+			list = append(list, p.Cwd)
+		}
+	}
+	for i := range f.image.tree.Descriptions {
+		if d := &f.image.tree.Descriptions[i]; d.Kind == image.Directory {
+			list = append(list, d.Path)
+		}
+	}
+	return list
+}
+
 // Dump writes the tree into s. inherit says that s has the tree's previous
 // committed generation as its parent; the engine then writes only what
 // changed since that one, if it knows.

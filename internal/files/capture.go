@@ -30,6 +30,7 @@ const (
 type Options struct {
 	Open   []Open
 	Trees  []string // directories captured whole; absolute, without symbolic links
+	Dirs   []string // where the tree stands; made when they are missing, else left alone
 	Except []string // never captured nor put back: the keeper's own files
 	// Files that were written and closed since Last, and names that such had
 	// and that were deleted. Those of Last are remembered by it.
@@ -137,16 +138,23 @@ func (c *Capture) take(o Options) error {
 		}
 	}
 	first := map[inode]string{} // inode to the name that holds its contents
+	seen := map[string]bool{}   // directories that are known as loose ones
 	if !o.Keep {
 		c.follow(o, open)
 		for _, t := range o.Trees {
+			if err := c.parents(filepath.Dir(t), seen); err != nil {
+				return err
+			}
 			c.index.Trees = append(c.index.Trees, t)
 			if err := c.tree(t, open, first); err != nil {
 				return err
 			}
 		}
 	}
-	if err := c.loose(open, first); err != nil {
+	if err := c.stands(o, seen); err != nil {
+		return err
+	}
+	if err := c.loose(open, first, seen); err != nil {
 		return err
 	}
 	c.absent()
@@ -253,13 +261,12 @@ func (c *Capture) walk(root string, f func(path string) error) error {
 
 // loose captures open files outside the trees, with the directories that
 // lead to them.
-func (c *Capture) loose(open map[string]Open, first map[inode]string) error {
+func (c *Capture) loose(open map[string]Open, first map[inode]string, seen map[string]bool) error {
 	paths := make([]string, 0, len(open))
 	for p := range open {
 		paths = append(paths, p)
 	}
 	sort.Strings(paths)
-	seen := map[string]bool{}
 	for _, p := range paths {
 		f := open[p]
 		if !f.Writable && !f.Volatile && !f.Written {
@@ -277,6 +284,20 @@ func (c *Capture) loose(open map[string]Open, first map[inode]string) error {
 		}
 		if n < len(c.index.Entries) && (f.Writable || f.Written) {
 			c.find(&c.index.Entries[n])
+		}
+	}
+	return nil
+}
+
+// stands captures the directories in which the tree stands, and those that
+// lead to them: where they are missing a restore makes them.
+func (c *Capture) stands(o Options, seen map[string]bool) error {
+	for _, d := range o.Dirs {
+		if !ours(d) || underAny(d, o.Except) || under(d, "/dev") {
+			continue
+		}
+		if err := c.parents(d, seen); err != nil {
+			return err
 		}
 	}
 	return nil

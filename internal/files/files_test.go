@@ -291,6 +291,36 @@ func TestOpenFilesComeBackWithTheirDirectories(t *testing.T) {
 	}
 }
 
+// Where the tree stands, and what leads to a tree of files, is made where it is
+// missing, and left alone where it is not.
+func TestDirectoriesThatAreMissingAreMade(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		dir := t.TempDir()
+		must(t, os.MkdirAll(dir+"/srv/app/here", 0o750))
+		must(t, os.MkdirAll(dir+"/var/data", 0o710))
+		write(t, dir+"/var/data/state", "one", 0o640)
+		s := newPages()
+		x := capture(t, Options{Trees: []string{dir + "/var/data"}, Keep: keep, Dirs: []string{dir + "/srv/app/here", "/", "/proc/self", dir + "/none"}}, s)
+		must(t, os.Chmod(dir+"/srv/app", 0o700))
+		must(t, PutBack(x, s))
+		if st, err := os.Stat(dir + "/srv/app"); err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("what is there was touched: %v, %v", st, err)
+		}
+		must(t, os.RemoveAll(dir+"/srv"))
+		must(t, os.RemoveAll(dir+"/var"))
+		must(t, PutBack(x, s))
+		if st, err := os.Stat(dir + "/srv/app/here"); err != nil || st.Mode().Perm() != 0o750 {
+			t.Errorf("keep %v: %v, %v", keep, st, err)
+		}
+		if p, err := os.ReadFile(dir + "/var/data/state"); keep != (err != nil) || !keep && string(p) != "one" {
+			t.Errorf("keep %v: %q, %v", keep, p, err)
+		}
+		if _, err := os.Stat(dir + "/none"); err == nil {
+			t.Error("a directory was made that never was")
+		}
+	}
+}
+
 func TestKeepCapturesOnlyVolatileFiles(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/db", "one", 0o600)

@@ -221,7 +221,7 @@ func (k *keeper) buffer() int64 {
 func (c *capture) takeFiles() error {
 	k := c.k
 	o := k.fileOptions()
-	o.Prepared = c.ready
+	o.Prepared, o.Dirs = c.ready, c.fz.Dirs()
 	for _, f := range c.fz.Files() {
 		k.adviseOn(f.Path)
 		o.Open = append(o.Open, files.Open{Path: f.Path, File: f.File, Writable: f.Writable, Append: f.Append, Mapped: f.Mapped, Volatile: f.Volatile})

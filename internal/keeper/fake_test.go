@@ -315,6 +315,7 @@ type fakeFrozen struct {
 
 func (f *fakeFrozen) Files() []engine.OpenFile { return nil }
 func (f *fakeFrozen) Mapped() []engine.Mapped  { return nil }
+func (f *fakeFrozen) Dirs() []string           { return nil }
 func (f *fakeFrozen) Since() time.Time         { return f.since }
 
 func (f *fakeFrozen) Dump(ctx context.Context, s engine.Sink, inherit bool) error {

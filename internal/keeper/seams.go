@@ -48,6 +48,7 @@ type tree interface {
 type frozen interface {
 	Files() []engine.OpenFile
 	Mapped() []engine.Mapped
+	Dirs() []string
 	Since() time.Time
 	Dump(ctx context.Context, s engine.Sink, inherit bool) error
 	Thaw() error

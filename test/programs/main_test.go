@@ -37,6 +37,13 @@ var session settings
 var report []string
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(bareVar); dir != "" {
+		if err := holdBare(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "make a bare root:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code, err := runAll(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "programs:", err)
