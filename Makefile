@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash flips sabotage bench vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash flips sabotage fuzz fuzz-short bench vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -44,6 +44,13 @@ sabotage: go ## take out each fsync, rename and seal of the store in turn: the t
 	@go vet -tags sabotage ./internal/seal ./internal/store
 	@go test -tags sabotage -count=1 -timeout 2h -v -run 'TestSabotage|TestBlind' ./internal/store
 
+FUZZTIME = 60s
+fuzz: go ## fuzz every decoder for FUZZTIME (half an hour)
+	@mkdir -p build && FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+fuzz-short: go # those of what is stored or sent, for a short while
+	@mkdir -p build && FUZZTIME=2s ONLY=stored scripts/fuzz.sh
+
 BENCH = .
 bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes; see doc/bench.md)
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/keeper
@@ -76,7 +83,7 @@ cross: go ## build for arm64, and for other systems what should build there
 	@scripts/cross.sh
 
 ci: export RACE := 1
-ci: fmt-check tidy-check vet lint cross test ## exactly what CI runs: format, go.mod, vet, staticcheck, arm64, every test once
+ci: fmt-check tidy-check vet lint cross fuzz-short test ## exactly what CI runs: format, go.mod, vet, staticcheck, arm64, a little fuzzing, every test once
 
 dist: build ## dist/: a reproducible tar.gz and a .deb
 	@scripts/dist.sh
