@@ -15,8 +15,9 @@ mkdir -p dist
 
 # The tarball.
 stage=dist/stage/$name
-mkdir -p "$stage/man" "$stage/completion"
+mkdir -p "$stage/man" "$stage/completion" "$stage/systemd"
 cp bin/wakepoint LICENSE CHANGELOG.md "$stage/"
+cp packaging/wakepoint-recover.service "$stage/systemd/"
 [ ! -e README.md ] || cp README.md "$stage/"
 bin/wakepoint man "$stage/man"
 for shell in bash zsh fish; do
@@ -29,9 +30,10 @@ tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owne
 
 # The package: the same files where Debian wants them.
 usr=dist/stage/deb/usr
-mkdir -p "$usr/bin" "$usr/share/man/man1" "$usr/share/doc/wakepoint" "$usr/share/bash-completion/completions" \
+mkdir -p "$usr/bin" "$usr/lib/systemd/system" "$usr/share/man/man1" "$usr/share/doc/wakepoint" "$usr/share/bash-completion/completions" \
 	"$usr/share/zsh/vendor-completions" "$usr/share/fish/vendor_completions.d"
 cp bin/wakepoint "$usr/bin/"
+cp packaging/wakepoint-recover.service "$usr/lib/systemd/system/" # and nobody enables it
 cp "$stage"/man/*.1 "$usr/share/man/man1/"
 gzip -n9 "$usr"/share/man/man1/*.1
 cp "$stage/completion/wakepoint.bash" "$usr/share/bash-completion/completions/wakepoint"

@@ -31,6 +31,7 @@ need postgresql postgres
 need vim has vim
 need procps has top
 need util-linux has setpriv
+need systemd has systemd-analyze
 
 if [ -z "$missing" ]; then
 	exit 0

@@ -62,10 +62,33 @@ func (a *app) defaultPaths(uid int) (store, key string) {
 	if v := a.getenv("WAKEPOINT_STORE"); v != "" {
 		store = v
 	}
-	if v := a.getenv("WAKEPOINT_KEY"); v != "" {
-		key = v
-	}
 	return store, key
+}
+
+// credentialName is what the key is called where systemd hands it to a service
+// (LoadCredential= in systemd.exec(5)).
+const credentialName = "wakepoint.key"
+
+// keyPath returns where the key is when no --key is given; usual is where it
+// is when nobody says anything.
+func (a *app) keyPath(usual string) string {
+	if v := a.getenv("WAKEPOINT_KEY"); v != "" {
+		return v
+	}
+	if dir := a.getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		file := filepath.Join(dir, credentialName)
+		if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
+			return file
+		}
+	}
+	return usual
+}
+
+// lent says whether a key lies among the credentials of a service: nothing is
+// written beside it, and it is gone when the service is.
+func (a *app) lent(key string) bool {
+	dir := filepath.Dir(key)
+	return dir == filepath.Clean(a.getenv("CREDENTIALS_DIRECTORY")) || strings.HasPrefix(dir, "/run/credentials/")
 }
 
 // strictFlag adds --strict to a command that brings something back.
@@ -88,7 +111,14 @@ func (a *app) site() (keeper.Site, error) {
 	if err != nil {
 		return keeper.Site{}, fmt.Errorf("find our own program: %w", err)
 	}
-	return keeper.Site{StoreDir: store, KeyFile: key, Program: program, Strict: a.strict}, nil
+	s := keeper.Site{StoreDir: store, KeyFile: key, Program: program, Strict: a.strict}
+	if a.lent(key) {
+		_, usual := a.defaultPaths(os.Getuid())
+		if s.Beside = a.getenv("CONFIGURATION_DIRECTORY"); s.Beside == "" { // the service's own: /etc/wakepoint, too
+			s.Beside = filepath.Dir(usual)
+		}
+	}
+	return s, nil
 }
 
 // progress shows words while something takes time, only to a person.
@@ -134,7 +164,7 @@ The programs need no change.
 	store, key := a.defaultPaths(os.Getuid())
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.storeDir, "store", store, "`DIR` that holds the workloads (env WAKEPOINT_STORE; default /var/lib/wakepoint for root, else $XDG_STATE_HOME/wakepoint)")
-	flags.StringVar(&a.keyFile, "key", key, "key `FILE` (env WAKEPOINT_KEY; default /etc/wakepoint/key for root, else $XDG_CONFIG_HOME/wakepoint/key)")
+	flags.StringVar(&a.keyFile, "key", a.keyPath(key), "key `FILE` (env WAKEPOINT_KEY; default the credential wakepoint.key of a systemd service, else /etc/wakepoint/key for root, $XDG_CONFIG_HOME/wakepoint/key)")
 	for _, name := range []string{"store", "key"} {
 		flags.Lookup(name).DefValue = "" // the same help and man pages for everybody
 	}

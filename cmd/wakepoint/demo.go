@@ -73,7 +73,7 @@ func (a *app) demo(ctx context.Context) (result demoResult, err error) {
 	if err != nil {
 		return result, err
 	}
-	site.StoreDir, site.KeyFile = filepath.Join(dir, "store"), filepath.Join(dir, "key")
+	site.StoreDir, site.KeyFile, site.Beside = filepath.Join(dir, "store"), filepath.Join(dir, "key"), ""
 	published := filepath.Join(dir, "words")
 	every := time.Second
 

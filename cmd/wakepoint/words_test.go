@@ -175,9 +175,38 @@ func TestDefaultPaths(t *testing.T) {
 		{1, []string{"HOME=/h"}, "/h/.local/state/wakepoint", "/h/.config/wakepoint/key"},
 		{1, []string{"HOME=/h", "XDG_STATE_HOME=/st", "XDG_CONFIG_HOME=/co"}, "/st/wakepoint", "/co/wakepoint/key"},
 	} {
-		store, key := newApp(nil, nil, nil, c.env).defaultPaths(c.uid)
-		if store != c.store || key != c.key {
+		a := newApp(nil, nil, nil, c.env)
+		store, key := a.defaultPaths(c.uid)
+		if key = a.keyPath(key); store != c.store || key != c.key {
 			t.Errorf("uid %d, %q: %s and %s", c.uid, c.env, store, key)
+		}
+	}
+}
+
+// TestCredential: a service's key is used where nothing else is said, and what
+// is written lies elsewhere.
+func TestCredential(t *testing.T) {
+	dir := t.TempDir()
+	env := []string{"CREDENTIALS_DIRECTORY=" + dir}
+	if key := newApp(nil, nil, nil, env).keyPath("/usual"); key != "/usual" {
+		t.Errorf("without a credential: %s", key)
+	}
+	file := filepath.Join(dir, credentialName)
+	if err := os.WriteFile(file, nil, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if key := newApp(nil, nil, nil, append(env, "WAKEPOINT_KEY=/k")).keyPath("/usual"); key != "/k" {
+		t.Errorf("another one is named: %s", key)
+	}
+	a := newApp(nil, nil, nil, append(env, "HOME=/h"))
+	if key := a.keyPath("/usual"); key != file {
+		t.Errorf("with a credential: %s", key)
+	}
+	for key, lent := range map[string]bool{file: true, "/run/credentials/x.service/wakepoint.key": true, "/etc/wakepoint/key": false, "/run/key": false} {
+		a.keyFile = key
+		s, err := a.site()
+		if err != nil || (s.Beside != "") != lent {
+			t.Errorf("%s: %+v, %v", key, s, err)
 		}
 	}
 }

@@ -202,12 +202,7 @@ func writeSection(b *bundle.Writer, name string, r *store.Reader) error {
 
 // trustedFile is the list of the signers whose files are imported; none for a
 // site without a key of its own.
-func (s Site) trustedFile() string {
-	if s.KeyFile == "" {
-		return ""
-	}
-	return filepath.Join(filepath.Dir(s.KeyFile), "trusted")
-}
+func (s Site) trustedFile() string { return s.beside("trusted") }
 
 // ownSigner is who signs here, once there is a key.
 func (s Site) ownSigner() (signer seal.Signer, known bool, err error) {

@@ -36,7 +36,7 @@ type arguments struct {
 
 func (a arguments) args() []string {
 	return []string{
-		"-store", a.StoreDir, "-key", a.KeyFile, "-program", a.Program,
+		"-store", a.StoreDir, "-key", a.KeyFile, "-beside", a.Beside, "-program", a.Program,
 		"-action", string(a.Action), "-generation", a.Generation,
 		"-undo=" + strconv.FormatBool(a.Undo), "-report=" + strconv.FormatBool(a.report), a.Name,
 	}
@@ -47,6 +47,7 @@ func parseArgs(args []string) (arguments, error) {
 	f := flag.NewFlagSet("keeper", flag.ContinueOnError)
 	f.StringVar(&a.StoreDir, "store", "", "")
 	f.StringVar(&a.KeyFile, "key", "", "")
+	f.StringVar(&a.Beside, "beside", "", "")
 	f.StringVar(&a.Program, "program", "", "")
 	f.StringVar((*string)(&a.Action), "action", "", "")
 	f.StringVar(&a.Generation, "generation", "", "")

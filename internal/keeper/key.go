@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -14,13 +13,14 @@ import (
 )
 
 // options is how a directory is opened with the site's key. Where fresh says
-// that nothing was sealed yet, a missing key is made.
+// that nothing was sealed yet, a missing key is made, unless it is one that is
+// lent.
 func (s Site) options(fresh bool) (store.Options, error) {
 	if s.KeyFile == "" {
 		return store.Options{Warn: s.warn}, nil
 	}
 	k, err := seal.Load(disk.OS{}, s.KeyFile)
-	if errors.Is(err, fs.ErrNotExist) && fresh {
+	if errors.Is(err, fs.ErrNotExist) && fresh && s.Beside == "" {
 		k = seal.New()
 		if err = seal.Create(disk.OS{}, s.KeyFile, k); errors.Is(err, fs.ErrExist) {
 			k, err = seal.Load(disk.OS{}, s.KeyFile) // somebody else was faster
@@ -64,9 +64,7 @@ func (s Site) openStore() (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.KeyFile != "" {
-		o.Heads = filepath.Join(filepath.Dir(s.KeyFile), "heads")
-	}
+	o.Heads = s.beside("heads")
 	return store.Open(s.StoreDir, o)
 }
 
@@ -123,6 +121,9 @@ func (s Site) ImportKey(r, identities io.Reader, passphrase string) error {
 	k, err := seal.Import(r, by)
 	if err != nil {
 		return api.Errorf(api.CodeIntegrity, "it must be read with what it was exported to", "%w", err)
+	}
+	if s.Beside != "" {
+		return api.Errorf(api.CodeUsage, "name a file with --key", "%s is lent to this service", s.KeyFile)
 	}
 	err = seal.Create(disk.OS{}, s.KeyFile, k)
 	if !errors.Is(err, fs.ErrExist) {

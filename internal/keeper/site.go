@@ -37,6 +37,7 @@ import (
 type Site struct {
 	StoreDir string // the store
 	KeyFile  string // the key that the store is sealed with; empty: the zero key
+	Beside   string // the directory of heads and trusted signers, for a key beside which nothing can be written; empty: that of the key
 	Strict   bool   // refuse a workload that is older than it was
 	warn     func(error)
 	Program  string // path of the wakepoint program, which guards and keepers run; empty: this program
@@ -77,6 +78,18 @@ func (s Site) filled() (Site, error) {
 		s.KeyFile, err = filepath.Abs(s.KeyFile)
 	}
 	return s, err
+}
+
+// beside is the path of a file of ours that lies outside the store; "" for a
+// site without a key.
+func (s Site) beside(name string) string {
+	switch {
+	case s.KeyFile == "":
+		return ""
+	case s.Beside != "":
+		return filepath.Join(s.Beside, name)
+	}
+	return filepath.Join(filepath.Dir(s.KeyFile), name)
 }
 
 // explainStore says what is the matter with a store.
