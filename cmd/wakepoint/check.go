@@ -48,6 +48,9 @@ func (a *app) checkPID(typed string) error {
 	if err != nil {
 		return about(fmt.Sprintf("pid %d", pid), err)
 	}
+	if h, err := engine.HandleOf(engine.PID(pid)); err == nil {
+		a.warnOfFiles(h)
+	}
 	return a.printObstacles(fmt.Sprintf("pid %d", pid), obstacles)
 }
 
@@ -76,6 +79,7 @@ func (a *app) checkNew(ctx context.Context, argv []string, after time.Duration) 
 	if err != nil {
 		return err
 	}
+	a.warnOfFiles(tree.Handle())
 	return a.printObstacles(argv[0], obstacles)
 }
 

@@ -107,6 +107,10 @@ func statusFields(s api.Status) [][2]string {
 	if s.IntervalSeconds > 0 {
 		add("interval", "%s", intervalText(s))
 	}
+	if s.SlowFiles != nil {
+		add("pause for files", "%s, more than --pause-budget %s: %s", secondsText(s.FilesPauseSeconds), budgetText(s.Policy), slowText(s.SlowFiles))
+		add("hint", "%s", slowHint)
+	}
 	add("on disk", "%s", sizeText(s))
 	if s.KeeperPID != 0 {
 		add("written in a day", "%s", bytesText(s.WrittenDayBytes))
@@ -166,6 +170,9 @@ func policyText(p api.Policy) string {
 			words = append(words, "--"+w[0]+" "+w[1])
 		}
 	}
+	if p.PauseBudgetSeconds != 0 {
+		words = append(words, "--pause-budget "+budgetText(p))
+	}
 	if p.KeepSizeBytes != 0 {
 		words = append(words, "--keep-size "+limitText(p.KeepSizeBytes))
 	}
@@ -200,6 +207,8 @@ func intervalText(s api.Status) string {
 		return text + ", stretched: it writes more than --write-limit allows"
 	case "failures":
 		return text + ", stretched: checkpoints fail"
+	case "pause":
+		return text + ", stretched: it stands still for its files for longer than --pause-budget"
 	}
 	return text
 }

@@ -27,6 +27,7 @@ type policyFlags struct {
 	keep    int64
 	writes  int64
 	buffer  int64
+	budget  time.Duration
 }
 
 func (p *policyFlags) add(c *cobra.Command) {
@@ -40,6 +41,7 @@ func (p *policyFlags) add(c *cobra.Command) {
 	f.Var((*limit)(&p.keep), "keep-size", "keep generations of at most this `SIZE`, or none for no limit (default 20GiB, or a quarter of what is free)")
 	f.Var((*limit)(&p.writes), "write-limit", "write at most this `SIZE` a second, averaged over an hour, or none for no limit (default 20MB)")
 	f.Var((*size)(&p.buffer), "buffer", "copy up to this `SIZE` while the program stands still, and stream what is more (default 256MiB)")
+	f.Var((*interval)(&p.budget), "pause-budget", "stretch the interval when the program stands still for its files for longer than this `DURATION` (default 100ms)")
 	f.Var(&choice{&p.giveUp, []string{api.GiveUpStop, api.OnFresh}}, "give-up", "`WHAT` to do when no generation lives: stop, or start the command fresh")
 }
 
@@ -49,7 +51,7 @@ func (p *policyFlags) policy() (api.Policy, error) {
 	return api.Policy{
 		EverySeconds: p.every.Seconds(), Data: data,
 		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, LogMaxBytes: p.logMax,
-		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer,
+		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer, PauseBudgetSeconds: p.budget.Seconds(),
 	}, err
 }
 
@@ -66,6 +68,10 @@ func (p *policyFlags) change(cmd *cobra.Command) (c api.PolicyChange, changed bo
 	if f.Changed("every") {
 		every := p.every.Seconds()
 		c.EverySeconds, changed = &every, true
+	}
+	if f.Changed("pause-budget") {
+		budget := p.budget.Seconds()
+		c.PauseBudgetSeconds, changed = &budget, true
 	}
 	for _, n := range []struct {
 		flag  string

@@ -80,7 +80,11 @@ type Policy struct {
 	LogMaxBytes  int64    `json:"log_max_bytes,omitempty"` // size at which the output is put aside; 0: 64 MiB
 	Health       string   `json:"health,omitempty"`
 
-	KeepSizeBytes   int64 `json:"keep_size_bytes"`        // what the generations may take on the disk; 0: the default, -1: no limit
+	KeepSizeBytes int64 `json:"keep_size_bytes"` // what the generations may take on the disk; 0: the default, -1: no limit
+	// PauseBudgetSeconds is how long the program may stand still for its files
+	// before the interval is stretched; 0: 0.1.
+	PauseBudgetSeconds float64 `json:"pause_budget_seconds,omitempty"`
+
 	BufferBytes     int64 `json:"buffer_bytes,omitempty"` // what is copied in a freeze before it waits for the disk; 0: 256 MiB
 	WriteLimitBytes int64 `json:"write_limit_bytes"`      // what may be written a second, averaged over an hour; 0: the default, -1: no limit
 }
@@ -96,9 +100,11 @@ type PolicyChange struct {
 	LogMaxBytes  *int64    `json:"log_max_bytes,omitempty"`
 	Health       *string   `json:"health,omitempty"`
 
-	KeepSizeBytes   *int64 `json:"keep_size_bytes,omitempty"`
-	BufferBytes     *int64 `json:"buffer_bytes,omitempty"`
-	WriteLimitBytes *int64 `json:"write_limit_bytes,omitempty"`
+	KeepSizeBytes *int64 `json:"keep_size_bytes,omitempty"`
+
+	PauseBudgetSeconds *float64 `json:"pause_budget_seconds,omitempty"`
+	BufferBytes        *int64   `json:"buffer_bytes,omitempty"`
+	WriteLimitBytes    *int64   `json:"write_limit_bytes,omitempty"`
 }
 
 // Row is a workload in the table of all workloads.
@@ -128,9 +134,11 @@ type Status struct {
 	SizeBytes       int64   `json:"size_bytes"`          // of the generations on the disk
 	WrittenDayBytes int64   `json:"written_day_bytes"`   // in the last day, as far as the keeper knows
 	IntervalSeconds float64 `json:"interval_seconds"`    // from checkpoint to checkpoint, as it is now; 0: not running
-	Stretched       string  `json:"stretched,omitempty"` // why that is more than every_seconds: slow, writes, failures
+	Stretched       string  `json:"stretched,omitempty"` // why that is more than every_seconds: slow, writes, failures, pause
 
 	LastPauseSeconds      float64    `json:"last_pause_seconds"`
+	FilesPauseSeconds     float64    `json:"files_pause_seconds"`     // of the last pause, for its files
+	SlowFiles             []SlowFile `json:"slow_files,omitempty"`    // on which most of that was spent, when it was more than pause_budget_seconds
 	LastCheckpointSeconds float64    `json:"last_checkpoint_seconds"` // from freeze to commit
 	LastCheckpointAt      *time.Time `json:"last_checkpoint_at,omitempty"`
 	Failures              int        `json:"failures"` // checkpoints that failed since the last good one
@@ -146,6 +154,15 @@ type Status struct {
 	Recovery *Recovery `json:"last_recovery,omitempty"`
 	Notes    []string  `json:"notes,omitempty"` // what its owner should know
 	Output   string    `json:"output"`          // path of the file that holds what it printed
+}
+
+// SlowFile is a file that is read while the program stands still, or a
+// directory of --data whose names are looked at.
+type SlowFile struct {
+	Path      string  `json:"path"`
+	SizeBytes int64   `json:"size_bytes"`      // of a file
+	Files     int     `json:"files,omitempty"` // of a directory: how many names
+	Seconds   float64 `json:"seconds"`
 }
 
 // Incident is a crash that no restored state has outlived yet.

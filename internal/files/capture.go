@@ -59,6 +59,9 @@ type Capture struct {
 	gone       []string // names that may not be there, oldest first
 	followed   int      // files outside the trees that were written
 	beyond     missed   // those that are too many
+	costs      []Cost
+	spent      time.Duration // by Take
+	reading    time.Duration // of it, on files
 	buf        []byte
 	w          Section
 }
@@ -84,11 +87,13 @@ func Inherits(last *Index) bool { return last != nil && last.Next < slotLast }
 // error nothing is held. The section w must inherit exactly when
 // Inherits(o.Last), and be what Prepare was given; it is used again by Finish.
 func Take(o Options, w Section) (*Capture, error) {
+	start := time.Now()
 	c := newCapture(o, w)
 	if err := c.take(o); err != nil {
 		c.Close()
 		return nil, err
 	}
+	c.spent = time.Since(start)
 	return c, nil
 }
 
@@ -146,9 +151,11 @@ func (c *Capture) take(o Options) error {
 				return err
 			}
 			c.index.Trees = append(c.index.Trees, t)
+			start, reading, n := time.Now(), c.reading, len(c.index.Entries)
 			if err := c.tree(t, open, first); err != nil {
 				return err
 			}
+			c.cost(Cost{Path: t, Files: len(c.index.Entries) - n, Spent: reading - c.reading}, start)
 		}
 	}
 	if err := c.stands(o, seen); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
@@ -39,6 +40,8 @@ func (c *Capture) regular(i int) error {
 		}
 		return nil
 	}
+	start := time.Now()
+	defer func() { c.cost(Cost{Path: e.Path, Size: e.Size}, start) }()
 	f, err := open(e.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		c.index.Entries = c.index.Entries[:i]

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"sort"
 	"time"
 )
@@ -155,15 +154,7 @@ func (p *preparation) canClone(e *Entry) bool {
 	if known {
 		return can
 	}
-	f, err := open(e.Path)
-	if err != nil {
-		return false // Take says what is the matter, if it still is
-	}
-	defer f.Close()
-	if k := cloned(f, filepath.Dir(e.Path)); k != nil {
-		k.Close()
-		can = true
-	}
+	can = Clones(e.Path)
 	p.reflink[e.Dev] = can
 	return can
 }

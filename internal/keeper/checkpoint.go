@@ -227,7 +227,9 @@ func (c *capture) takeFiles() error {
 		o.Open = append(o.Open, files.Open{Path: f.Path, File: f.File, Writable: f.Writable, Append: f.Append, Mapped: f.Mapped, Volatile: f.Volatile})
 	}
 	var err error
-	c.files, err = files.Take(o, c.section)
+	if c.files, err = files.Take(o, c.section); err == nil {
+		k.paused(c.files.Costs())
+	}
 	return err
 }
 

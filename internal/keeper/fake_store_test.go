@@ -170,7 +170,18 @@ func (d *fakeDraft) Section(name string, inherit bool) (engine.SectionSink, erro
 		pages = maps.Clone(old)
 	}
 	d.g.pages[name] = pages
-	return fakeSection(pages), nil
+	return slowSection{fakeSection(pages), d.w}, nil
+}
+
+// slowSection takes its time for what it is given.
+type slowSection struct {
+	fakeSection
+	w *world
+}
+
+func (s slowSection) Put(off int64, p []byte) error {
+	time.Sleep(time.Duration(s.w.slowPut.Load()))
+	return s.fakeSection.Put(off, p)
 }
 
 type fakeSection map[int64][]byte

@@ -35,6 +35,7 @@ type world struct {
 	genSize int64                      // of each generation on the disk
 	free    int64                      // per cent of the disk
 	slow    atomic.Int64               // how long a commit takes, ns
+	slowPut atomic.Int64               // how long it takes to give a section something, ns
 	refuse  map[store.Generation]error // generations that cannot be restored
 	poison  map[store.Generation]bool  // generations whose trees die at once
 	draft   *fakeDraft                 // the last one that was begun

@@ -1,13 +1,20 @@
 package keeper
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/policy"
 )
 
@@ -148,5 +155,91 @@ func TestLimitsMakeSense(t *testing.T) {
 	p.KeepSizeBytes = -2
 	if err := checkPolicy(p); err == nil || !strings.Contains(err.Error(), "-2") {
 		t.Errorf("a size of -2: %v", err)
+	}
+}
+
+// Where files are read for longer than the program may stand still the interval
+// is stretched in proportion, and status names them; until that is over.
+func TestPauseBudget(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(dir+"/"+name, make([]byte, 4096), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(dir+"/b", bytes.Repeat([]byte("x"), 3<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bubble(t, api.Policy{EverySeconds: 1, Data: []string{dir}, PauseBudgetSeconds: 0.05}, func(r *rig) {
+		r.w.slowPut.Store(int64(50 * time.Millisecond)) // for a MiB: b takes three, a one
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		v := r.k.status()
+		want := []api.SlowFile{{Path: dir + "/b", SizeBytes: 3 << 20, Seconds: 0.15}, {Path: dir + "/a", SizeBytes: 4096, Seconds: 0.05}}
+		if d := cmp.Diff(want, v.SlowFiles); d != "" {
+			t.Error(d)
+		}
+		if v.FilesPauseSeconds != 0.2 || v.IntervalSeconds != 4 || v.Stretched != "pause" || v.Generation != "g1" {
+			t.Errorf("%s after 3 s, %v s, %q; %v s for its files", v.Generation, v.IntervalSeconds, v.Stretched, v.FilesPauseSeconds)
+		}
+		more := 0.3
+		r.granted(api.Request{Op: api.OpSet, Change: &api.PolicyChange{PauseBudgetSeconds: &more}})
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if v := r.k.status(); v.SlowFiles != nil || v.FilesPauseSeconds != 0.2 || v.IntervalSeconds != 1 || v.Stretched != "" {
+			t.Errorf("%v s, %q, %+v", v.IntervalSeconds, v.Stretched, v.SlowFiles)
+		}
+		r.w.slowPut.Store(0)
+		time.Sleep(time.Second) // nothing is under way at the end
+	})
+}
+
+// TestSlowFiles names large files that this very process has open for writing,
+// and no others.
+func TestSlowFiles(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skip: needs root: /proc/PID/map_files")
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, flags := range map[string]int{"read": os.O_RDONLY, "written": os.O_RDWR, "larger": os.O_WRONLY, "log": os.O_WRONLY | os.O_APPEND} {
+		size := int64(2 << 30)
+		if name == "larger" {
+			size *= 2
+		}
+		err := os.WriteFile(dir+"/"+name, nil, 0o600)
+		if err == nil {
+			err = os.Truncate(dir+"/"+name, size)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(dir+"/"+name, flags, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+	}
+	if files.Clones(dir + "/read") {
+		t.Skip("skip: needs a file system without reflinks below the temporary directory")
+	}
+	got, err := SlowFiles(engine.Handle{Command: engine.PID(os.Getpid())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range got {
+		if filepath.Dir(f.Path) == dir { // what else the test program has open is small
+			names = append(names, filepath.Base(f.Path))
+		}
+	}
+	if d := cmp.Diff([]string{"larger", "written"}, names); d != "" || got[0].Seconds < 0.79 || got[0].Seconds > 0.81 {
+		t.Errorf("%s%+v", d, got)
 	}
 }

@@ -46,6 +46,7 @@ type keeper struct {
 	unkept  map[string]bool  // what could not be kept the last time
 	known   *lineage         // the generations; nil: to be read
 	meter   policy.Meter     // of what is written
+	stood   policy.Pause     // for its files, in the last checkpoint
 	size    int64            // of the generations on the disk; -1: to be measured
 	quiet   bool             // the command has ended cleanly and left processes behind
 

@@ -76,7 +76,7 @@ func limitOf(n, usual int64) int64 {
 
 // pace sets the time of the next checkpoint after one from start to end.
 func (k *keeper) pace(start, end time.Time) {
-	due, why := policy.Pace(start, end, k.every(), k.failures, k.meter.Wait(end, k.writeLimit()))
+	due, why := policy.Pace(start, end, k.every(), k.failures, k.meter.Wait(end, k.writeLimit()), k.stood)
 	k.due.Reset(time.Until(due))
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -203,6 +203,9 @@ func change(p api.Policy, c api.PolicyChange) api.Policy {
 	put(&p.OnExit, c.OnExit)
 	put(&p.GiveUp, c.GiveUp)
 	put(&p.Health, c.Health)
+	if c.PauseBudgetSeconds != nil {
+		p.PauseBudgetSeconds = *c.PauseBudgetSeconds
+	}
 	for _, n := range []struct{ to, from *int64 }{
 		{&p.LogMaxBytes, c.LogMaxBytes}, {&p.KeepSizeBytes, c.KeepSizeBytes}, {&p.WriteLimitBytes, c.WriteLimitBytes}, {&p.BufferBytes, c.BufferBytes},
 	} {
@@ -226,6 +229,9 @@ func checkPolicy(p api.Policy) error {
 	}
 	if p.EverySeconds < everyMin || p.EverySeconds > 366*86400 {
 		return api.Errorf(api.CodeUsage, "", "the interval of %v s is not between 10ms and a year", p.EverySeconds)
+	}
+	if p.PauseBudgetSeconds < 0 || p.PauseBudgetSeconds > 3600 {
+		return api.Errorf(api.CodeUsage, "", "a budget of %v s is not between 0 and an hour", p.PauseBudgetSeconds)
 	}
 	if p.LogMaxBytes < 0 {
 		return api.Errorf(api.CodeUsage, "", "the output cannot be limited to %d bytes", p.LogMaxBytes)

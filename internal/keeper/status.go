@@ -25,6 +25,7 @@ func (k *keeper) publish() {
 	old := k.view
 	v.KeeperPID = os.Getpid()
 	v.Generation, v.LastPauseSeconds = old.Generation, old.LastPauseSeconds
+	v.FilesPauseSeconds, v.SlowFiles = old.FilesPauseSeconds, old.SlowFiles
 	v.LastCheckpointSeconds, v.LastCheckpointAt = old.LastCheckpointSeconds, old.LastCheckpointAt
 	v.Notes = k.notes
 	v.Checkpointing, v.Failures = old.Checkpointing, old.Failures

@@ -91,18 +91,43 @@ const (
 	TooSlow Why = "slow"     // a checkpoint takes more than half of it
 	Failing Why = "failures" // checkpoints fail
 	TooMuch Why = "writes"   // more would be written than is allowed
+	Pausing Why = "pause"    // files are read for longer than the program may stand still
 )
 
+// PauseBudget is how long a program may stand still for its files, where
+// nobody says otherwise; pauseShare is how many times longer than it stands
+// still it runs at least: no interval is stretched further than to that.
+const (
+	PauseBudget = 100 * time.Millisecond
+	pauseShare  = 100
+)
+
+// Pause is how long a program stood still for its files, and how long it may.
+type Pause struct{ Spent, Budget time.Duration }
+
+// stretched is an interval in proportion to what a pause takes more than it may.
+func (p Pause) stretched(every time.Duration) time.Duration {
+	if p.Spent <= p.Budget || p.Budget <= 0 {
+		return every
+	}
+	more := time.Duration(float64(every) * float64(p.Spent) / float64(p.Budget))
+	return max(every, min(more, pauseShare*p.Spent))
+}
+
 // Pace returns when the next checkpoint is due after one that took from start
-// to end, as NextCheckpoint does, but no sooner than after wait; and why then.
+// to end, as NextCheckpoint does, but no sooner than after wait, and than its
+// pause allows; and why then.
 // There is never more than one under way, and none is made up for.
-func Pace(start, end time.Time, every time.Duration, failures int, wait time.Duration) (time.Time, Why) {
+func Pace(start, end time.Time, every time.Duration, failures int, wait time.Duration, pause Pause) (time.Time, Why) {
 	due, why := NextCheckpoint(start, end, every, failures), AsAsked
 	switch {
 	case due.After(start.Add(every)) && failures > 0:
 		why = Failing
 	case due.After(start.Add(every)):
 		why = TooSlow
+	}
+	if least := start.Add(pause.stretched(every)); least.After(due) {
+		due, why = least, Pausing
 	}
 	if least := end.Add(wait); least.After(due) {
 		return least, TooMuch

@@ -36,16 +36,23 @@ func TestPace(t *testing.T) {
 		wait     time.Duration
 		due      float64
 		why      Why
+		pause    Pause
 	}{
-		{"as asked", 0.1, 0, 0, 1, AsAsked},
-		{"slow", 3, 0, 0, 6, TooSlow},
-		{"failing", 0.1, 1, 0, 2, Failing},
-		{"the wait is over by then", 0.1, 0, 800 * time.Millisecond, 1, AsAsked},
-		{"writes", 0.5, 0, 4 * time.Second, 4.5, TooMuch},
-		{"slow, and writes", 3, 0, 4 * time.Second, 7, TooMuch},
-		{"slower than the writes", 3, 0, 2 * time.Second, 6, TooSlow},
+		{"as asked", 0.1, 0, 0, 1, AsAsked, Pause{}},
+		{"slow", 3, 0, 0, 6, TooSlow, Pause{}},
+		{"failing", 0.1, 1, 0, 2, Failing, Pause{}},
+		{"the wait is over by then", 0.1, 0, 800 * time.Millisecond, 1, AsAsked, Pause{}},
+		{"writes", 0.5, 0, 4 * time.Second, 4.5, TooMuch, Pause{}},
+		{"slow, and writes", 3, 0, 4 * time.Second, 7, TooMuch, Pause{}},
+		{"slower than the writes", 3, 0, 2 * time.Second, 6, TooSlow, Pause{}},
+		{"within the budget", 0.5, 0, 0, 1, AsAsked, Pause{100 * time.Millisecond, 100 * time.Millisecond}},
+		{"three times the budget", 0.5, 0, 0, 3, Pausing, Pause{300 * time.Millisecond, 100 * time.Millisecond}},
+		{"slower than the pause", 3, 0, 0, 6, TooSlow, Pause{300 * time.Millisecond, 100 * time.Millisecond}},
+		{"the pause and the writes", 0.5, 0, 4 * time.Second, 4.5, TooMuch, Pause{300 * time.Millisecond, 100 * time.Millisecond}},
+		{"a pause of a hundredth is enough", 0.5, 0, 0, 2, Pausing, Pause{20 * time.Millisecond, time.Microsecond}},
+		{"no budget", 0.5, 0, 0, 1, AsAsked, Pause{time.Second, 0}},
 	} {
-		due, why := Pace(at(0), at(c.end), time.Second, c.failures, c.wait)
+		due, why := Pace(at(0), at(c.end), time.Second, c.failures, c.wait, c.pause)
 		if !due.Equal(at(c.due)) || why != c.why {
 			t.Errorf("%s: due at %v, %q", c.name, due.Sub(epoch), why)
 		}
