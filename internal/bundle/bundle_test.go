@@ -386,6 +386,49 @@ func TestHostileCuts(t *testing.T) {
 	}
 }
 
+// counting is a sink that holds nothing.
+type counting struct {
+	keep
+	pages int64
+}
+
+func (c *counting) Section(string) error        { return nil }
+func (c *counting) Run(_ int64, p []byte) error { c.pages += int64(len(p) / PageSize); return nil }
+
+// TestMemory: neither side holds more than a frame of what goes through it.
+func TestMemory(t *testing.T) {
+	const runs = 256
+	pages := bytes.Repeat(random(PageSize), RunMax/PageSize)
+	took := func(what string, do func()) {
+		t.Helper()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		do()
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+			t.Errorf("%s %d MiB took %d MiB of memory in all", what, runs*RunMax>>20, n>>20)
+		}
+	}
+	var out bytes.Buffer
+	took("writing", func() {
+		w, err := NewWriter(&out, testKey(), time.Now(), sample().Info)
+		must(t, errors.Join(err, w.Section("mem")))
+		for i := range runs {
+			must(t, w.Run(int64(i)*RunMax, pages))
+		}
+		must(t, w.Close())
+	})
+	took("reading", func() {
+		c, err := Check(bytes.NewReader(out.Bytes()), int64(out.Len()))
+		must(t, err)
+		var sink counting
+		must(t, c.Read(&sink))
+		if sink.pages != runs*RunMax/PageSize {
+			t.Errorf("%d pages", sink.pages)
+		}
+	})
+}
+
 // FuzzBundle reads frames whose signature is whole: what is accepted is in
 // order and within its limits, and can be written again as the same.
 func FuzzBundle(f *testing.F) {

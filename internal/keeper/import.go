@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -51,7 +52,7 @@ func Import(ctx context.Context, s Site, file string, o ImportOptions) (Imported
 	if err != nil {
 		return Imported{}, err
 	}
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // nobody waits at a FIFO
 	if err != nil {
 		return Imported{}, err
 	}

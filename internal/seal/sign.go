@@ -53,7 +53,14 @@ func Trusted(d disk.FS, file string) ([]Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []Signer
+	list, err := parseTrusted(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return list, nil
+}
+
+func parseTrusted(text []byte) (list []Signer, err error) {
 	for line := range bytes.Lines(text) {
 		line, _, _ = bytes.Cut(line, []byte("#"))
 		if len(bytes.TrimSpace(line)) == 0 {
@@ -61,7 +68,7 @@ func Trusted(d disk.FS, file string) ([]Signer, error) {
 		}
 		s, err := ParseSigner(string(line))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return nil, err
 		}
 		list = append(list, s)
 	}
