@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -96,6 +97,33 @@ func (x *world) unread(base string, do func() error) error {
 	return do()
 }
 
+// bringIn makes a workload that is seen when it is whole, as an import does.
+func (x *world) bringIn(name string) error {
+	x.begin(name)
+	w, own, err := x.s.Incoming(name)
+	if err != nil {
+		return err
+	}
+	x.w, x.lock = w, own
+	x.note(func(b *book) { b.id, b.epoch = w.keys.workload, w.state.Epoch })
+	var in *Workload
+	err = firstErr(func() error {
+		return x.commit(script{pages: map[int64]int{0: 3, 1: 4}})
+	}, func() error {
+		return x.put("policy", "from elsewhere")
+	}, func() (err error) {
+		in, err = x.s.Admit(w, name)
+		return err
+	})
+	x.lock = nil
+	if err != nil {
+		return errors.Join(err, x.s.TurnAway(w, own))
+	}
+	x.w = in
+	x.note(func(b *book) { b.made, b.old = sure, nil })
+	return own.Close()
+}
+
 var several = script{parent: 2, pages: map[int64]int{0: 30, 1: 32, 2: 34, 3: 36, 17: 38, high / PageSize: 40}}
 
 // scenes are all that writes to a store.
@@ -104,6 +132,7 @@ var scenes = []scene{
 		return firstErr(x.open, func() error { return x.create("w") })
 	}},
 	{"create a workload", fillStore(1), opened, func(x *world) error { return x.create("v") }},
+	{"bring a workload in", fillStore(1), opened, func(x *world) error { return x.bringIn("v") }},
 	{"the first lock", func(x *world) error {
 		return firstErr(x.open, func() error { return x.create("w") })
 	}, opened, func(x *world) error { return x.take("w") }},

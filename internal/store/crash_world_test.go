@@ -135,8 +135,8 @@ func (x *world) open() (err error) {
 	return err
 }
 
-// create makes a workload.
-func (x *world) create(name string) error {
+// begin notes that a workload is being made.
+func (x *world) begin(name string) {
 	x.name = name
 	x.note(func(b *book) {
 		old := *b
@@ -145,6 +145,11 @@ func (x *world) create(name string) error {
 		}
 		b.made = maybe
 	})
+}
+
+// create makes a workload.
+func (x *world) create(name string) error {
+	x.begin(name)
 	w, err := x.s.Create(name)
 	if err == nil {
 		x.w = w

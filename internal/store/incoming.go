@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +20,10 @@ import (
 func (s *Store) Incoming(name string) (*Workload, io.Closer, error) {
 	var w *Workload
 	var own io.Closer
+	o := s.o
+	o.Heads = "" // a head is outside the store, and would outlive a cut
 	err := s.making(name, func() (err error) {
-		if w, err = openWorkload(comingPath(s.path(name)), s.id, s.o); err == nil {
+		if w, err = openWorkload(comingPath(s.path(name)), s.id, o); err == nil {
 			own, err = w.Lock() // before the store's lock goes: it tells it from one that was cut
 		}
 		return err
@@ -47,7 +50,29 @@ func (s *Store) Admit(w *Workload, name string) (*Workload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Workload(name)
+	in, err := s.Workload(name)
+	if err == nil {
+		in.beginHead(w)
+	}
+	return in, err
+}
+
+// beginHead notes how far a workload had come when it was admitted.
+func (w *Workload) beginHead(was *Workload) {
+	was.mu.Lock()
+	h := head{Epoch: was.state.Epoch}
+	was.mu.Unlock()
+	gens, err := w.list()
+	if err == nil && len(gens) > 0 {
+		var b []byte
+		if b, err = w.manifests.Get(gens[0].String(), envelopeMax); err == nil {
+			sum := sha256.Sum256(b)
+			h.Generation, h.Sum = uint64(gens[0]), sum[:]
+		}
+	}
+	if err == nil {
+		w.noteHead(h)
+	}
 }
 
 // TurnAway removes a workload that was not admitted, and its lock with it.
@@ -64,7 +89,7 @@ func (s *Store) TurnAway(w *Workload, own io.Closer) error {
 	if err := s.sweep(); err != nil {
 		return fmt.Errorf("turn a workload away: %w", err)
 	}
-	return w.dropHead()
+	return nil
 }
 
 // coming reports whether a name in the directory of workloads is that of one

@@ -41,8 +41,8 @@ func TestIncoming(t *testing.T) {
 	if _, err := contents(in, 1); err != nil {
 		t.Error(err)
 	}
-	if err := in.Older(); err != nil {
-		t.Errorf("its head: %v", err)
+	if h := in.readHead(); h == nil || h.Generation != 1 || in.Older() != nil {
+		t.Errorf("its head: %+v, %v", h, in.Older())
 	}
 	if _, _, err := s.Incoming("web"); !errors.Is(err, ErrExist) {
 		t.Errorf("a name that is taken: %v", err)
