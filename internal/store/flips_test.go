@@ -36,8 +36,12 @@ func TestFlips(t *testing.T) {
 // flips is a store that is damaged again and again.
 type flips struct {
 	*stage
+	dir   string // of the workload
+	keys  keyring
 	files []string
+	top   Generation
 	refs  map[Generation][]extent
+	moved []extent // that the next commit moves, if there is nothing else to do
 	kinds map[string]*flipCount
 }
 
@@ -50,6 +54,7 @@ type extent struct {
 	file     string
 	from, to int64
 	copied   string // the packs with the copy begin so
+	at       place  // of the frame; none for what is no frame
 }
 
 func newFlips(t testing.TB) *flips {
@@ -58,8 +63,11 @@ func newFlips(t testing.TB) *flips {
 		if err := fillStore(3)(x); err != nil {
 			return err
 		}
-		for g := Generation(3); g < 8; g++ { // each with a leaf that no other one changes
-			if err := x.commit(script{parent: g, inherit: true, pages: map[int64]int{100 + 20*int64(g): 80 + int(g)}}); err != nil {
+		for g := Generation(3); g < 9; g++ { // each with a leaf that no other one changes
+			if err := x.relock(); err != nil {
+				return err
+			}
+			if err := x.commit(script{parent: g, inherit: true, pages: map[int64]int{100 + 20*int64(g): 80 + int(g), 101 + 20*int64(g): 201 + 2*int(g)}}); err != nil {
 				return err
 			}
 		}
@@ -71,11 +79,26 @@ func newFlips(t testing.TB) *flips {
 	for g, p := range x.book().gens {
 		if p.fate == sure {
 			f.refs[g] = references(t, x.w, g)
+			f.top = max(f.top, g)
 		}
 	}
+	f.dir, f.keys = x.w.dir, x.w.keys
 	f.files = slices.Concat(filesBelow(f.disk, crashStore), filesBelow(f.disk, crashHeads))
 	f.files = slices.DeleteFunc(f.files, func(name string) bool { return path.Base(name) == lockFile })
+	must(t, f.commit(x))
+	m, err := x.w.manifest(x.book().burned)
+	must(t, err)
+	for _, e := range f.refs[f.top] {
+		if !e.at.none() && !slices.ContainsFunc(m.Packs, func(p packUse) bool { return p.Pack == e.at.pack }) {
+			f.moved = append(f.moved, e)
+		}
+	}
 	return f
+}
+
+// commit commits on top of what there is, which moves some of what is alive.
+func (f *flips) commit(x *world) error {
+	return x.commit(script{parent: f.top, inherit: true, pages: map[int64]int{1: 70, 41: 71}})
 }
 
 func filesBelow(d disk.FS, dir string) (all []string) {
@@ -99,14 +122,14 @@ func references(t testing.TB, w *Workload, g Generation) []extent {
 	r, err := w.OpenGeneration(g)
 	must(t, err)
 	defer r.Close()
-	all := []extent{{path.Join(w.dir, manifestsDir, g.String()), 0, 1 << 40, g.String() + ".c"}}
+	all := []extent{{path.Join(w.dir, manifestsDir, g.String()), 0, 1 << 40, g.String() + ".c", place{}}}
 	add := func(p place, copied bool) {
 		e := extent{file: path.Join(w.dir, p.pack.file())}
 		if copied {
 			e.copied = p.pack.Generation().String() + ".c"
 		}
 		head, frame := e, e
-		head.to, frame.from, frame.to = packHeadSize, int64(p.off), int64(p.off)+p.cost()
+		head.to, frame.from, frame.to, frame.at = packHeadSize, int64(p.off), int64(p.off)+p.cost(), p
 		all = append(all, head, frame)
 	}
 	for _, b := range r.m.Blobs {
@@ -145,6 +168,13 @@ type wound struct {
 
 func (w wound) hits(e extent) bool { return w.file == e.file && w.from < e.to && e.from < w.to }
 
+// flipBit flips a bit of a file, from a byte on and before another one.
+func flipBit(t *trial, d *crashfs.FS, name string, from, to int64) wound {
+	at, bit := from+t.rand.Int64N(to-from), t.rand.Int64N(8)
+	must(t, d.Flip(name, at*8+bit))
+	return wound{name, at, at + 1, fmt.Sprintf("%s, bit %d of byte %d", name, bit, at)}
+}
+
 // hurt damages a file of a disk, another one than before.
 func (f *flips) hurt(t *trial, d *crashfs.FS, before string) wound {
 	byKind := map[string][]string{}
@@ -161,28 +191,27 @@ func (f *flips) hurt(t *trial, d *crashfs.FS, before string) wound {
 	name := byKind[kind][t.rand.IntN(len(byKind[kind]))]
 	fi, err := d.Lstat(name)
 	must(t, err)
-	at := t.rand.Int64N(fi.Size())
+	size := fi.Size()
 	if t.rand.IntN(4) == 0 {
-		at %= 120 // headers and small frames
+		size = min(size, 120) // headers and small frames
 	}
 	if t.rand.IntN(8) == 0 && before == "" {
 		e := f.node(t)
-		name, at = e.file, e.from+t.rand.Int64N(e.to-e.from)
-	} else if t.rand.IntN(6) == 0 {
+		return flipBit(t, d, e.file, e.from, e.to)
+	}
+	if t.rand.IntN(6) == 0 {
+		at := t.rand.Int64N(size)
 		must(t, d.Cut(name, at))
 		return wound{name, at, 1 << 40, fmt.Sprintf("%s cut to %d", name, at)}
 	}
-	bit := at*8 + t.rand.Int64N(8)
-	must(t, d.Flip(name, bit))
-	return wound{name, at, at + 1, fmt.Sprintf("%s, bit %d of byte %d", name, bit%8, at)}
+	return flipBit(t, d, name, 0, size)
 }
 
 // node draws a node of the newest generation. They are small, and seldom hit.
 func (f *flips) node(t *trial) extent {
-	top := slices.Max(slices.Collect(maps.Keys(f.refs)))
 	for {
-		refs := f.refs[top]
-		if e := refs[t.rand.IntN(len(refs))]; e.copied != "" && e.from >= packHeadSize {
+		refs := f.refs[f.top]
+		if e := refs[t.rand.IntN(len(refs))]; e.copied != "" && !e.at.none() {
 			return e
 		}
 	}
@@ -225,22 +254,31 @@ func (f *flips) mayLose(wounds []wound) map[Generation]bool {
 // once damages a copy of the store and looks at what is left of it.
 func (f *flips) once(t *trial) {
 	x := newWorld(f.disk.Crash(crashfs.LoseAll), f.ledger.clone())
-	wounds := []wound{f.hurt(t, x.disk, "")}
-	if t.rand.IntN(4) == 0 {
-		wounds = append(wounds, f.hurt(t, x.disk, wounds[0].file))
+	defer x.release()
+	a := t.draw()
+	if a.late {
+		must(t, taken(x))
 	}
-	kind := kindOf(wounds[0].file)
-	row := f.kinds[kind]
-	if row == nil {
-		row = &flipCount{}
-		f.kinds[kind] = row
-	}
+	wounds := a.hurt(f, t, x.disk)
+	row := f.row(kindOf(wounds[0].file))
 	row.flips++
-	f.look(x, wounds, row)
-	if len(x.broken) == 0 && t.rand.IntN(3) == 0 {
-		f.next(x, wounds, row)
+	if !a.late {
+		f.look(x, wounds, row)
+	}
+	if forget := !a.keep && t.rand.IntN(2) == 0; len(x.broken) == 0 && (a.late || a.next || t.rand.IntN(3) == 0) {
+		f.next(x, wounds, row, forget)
+	}
+	if a.late && len(x.broken) == 0 {
+		f.look(x, wounds, row)
 	}
 	t.judge(fmt.Sprint(wounds), x)
+}
+
+func (f *flips) row(kind string) *flipCount {
+	if f.kinds[kind] == nil {
+		f.kinds[kind] = &flipCount{}
+	}
+	return f.kinds[kind]
 }
 
 // look compares what restores with what should, and with what Verify says.
@@ -286,6 +324,9 @@ func (f *flips) look(x *world, wounds []wound, row *flipCount) {
 // restore restores every generation.
 func (f *flips) restore(x *world, mayLose, named map[Generation]bool, row *flipCount) {
 	for g := range f.refs {
+		if x.book().gens[g].fate != sure {
+			continue
+		}
 		err := x.restores(g, x.book().gens[g].pages)
 		switch {
 		case err == nil && named[g]:
@@ -303,24 +344,36 @@ func (f *flips) restore(x *world, mayLose, named map[Generation]bool, row *flipC
 	}
 }
 
-// next commits on top of the damage, which moves what is alive.
-func (f *flips) next(x *world, wounds []wound, row *flipCount) {
-	if err := x.relock(); err != nil {
-		x.breaks("the next writer takes over", "%v", err)
+// next takes over, forgets the oldest generation or does not, and commits on
+// top of the damage, which moves what is alive.
+func (f *flips) next(x *world, wounds []wound, row *flipCount, forget bool) {
+	if x.lock == nil {
+		if err := x.relock(); err != nil {
+			x.breaks("the next writer takes over", "%v", err)
+			return
+		}
+	}
+	if f.stays(x); len(x.broken) > 0 {
 		return
 	}
-	defer x.release()
-	top := slices.Max(slices.Collect(maps.Keys(f.refs)))
-	err := x.commit(script{parent: top, inherit: true, pages: map[int64]int{1: 70, 41: 71}})
-	if err != nil {
-		if !errors.Is(err, ErrDamaged) || !f.mayLose(wounds)[top] {
+	if forget {
+		if err := x.forget(slices.Min(slices.Collect(maps.Keys(f.refs)))); err != nil {
+			x.breaks("generations can be removed", "%v", err)
+			return
+		}
+		if f.stays(x); len(x.broken) > 0 {
+			return
+		}
+	}
+	if err := f.commit(x); err != nil {
+		if !errors.Is(err, ErrDamaged) || !f.mayLose(wounds)[f.top] {
 			x.breaks("the next commit works", "%v", err)
 		}
 		return
 	}
 	b := x.book()
 	g := b.burned
-	if err := x.restores(g, b.gens[g].pages); err != nil && (!errors.Is(err, ErrDamaged) || !f.mayLose(wounds)[top]) {
+	if err := x.restores(g, b.gens[g].pages); err != nil && (!errors.Is(err, ErrDamaged) || !f.mayLose(wounds)[f.top]) {
 		row.wrong++
 		x.breaks("nothing wrong is read", "%v, committed on top: %v", g, err)
 	}
@@ -335,6 +388,18 @@ func (f *flips) next(x *world, wounds []wound, row *flipCount) {
 		x.breaks("verify comes to its end", "%v", err)
 	}
 	f.restore(x, f.mayLose(wounds), named, row)
+}
+
+// stays looks for the packs to which generations refer.
+func (f *flips) stays(x *world) {
+	for g, refs := range f.refs {
+		for _, e := range refs {
+			if _, err := x.disk.Lstat(e.file); err != nil && !e.at.none() && x.book().gens[g].fate == sure {
+				x.breaks("what a generation refers to stays", "%v: %v", g, err)
+				return
+			}
+		}
+	}
 }
 
 func (f *flips) table() string {

@@ -68,13 +68,14 @@ func openWorkload(dir string, store [16]byte, o Options) (*Workload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open workload: %w", err)
 	}
-	w := workloadAt(dir, o)
+	w, made := workloadAt(dir, o), false
 	err = claim(o.FS, dir, workloadFile, manifestsDir, func() error {
+		made = true
 		w.keys.store = store
 		_, _ = rand.Read(w.keys.workload[:]) // never fails
 		return w.mark()
 	})
-	if err == nil {
+	if err == nil && !made {
 		err = w.identify()
 	}
 	if err == nil && store != [16]byte{} && w.keys.store != store {
