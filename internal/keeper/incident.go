@@ -186,6 +186,7 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 		rules := policy.Rules{
 			Fresh:       k.rec.policy.OnCrash == api.OnFresh,
 			GiveUpFresh: k.rec.policy.GiveUp == api.OnFresh,
+			Every:       k.every(),
 		}
 		d := policy.Next(rules, *in, candidates(line), k.rec.history.Bad)
 		if d.Do == policy.Stop {

@@ -14,6 +14,11 @@ const (
 	freshMax       = 8                // fresh starts in one incident
 )
 
+// strides are how many times as old as what died the next try may be, by how
+// many have died. A search that has gone far goes faster: few faults are so old,
+// and each try costs a probation.
+var strides = []float64{2.5, 2.5, 2.5, 2.5, 2.5, 3.5, 5, 10}
+
 // Generation is the number of a generation; 0 is none.
 type Generation uint64
 

@@ -43,8 +43,9 @@ type Incident struct {
 
 // Rules is what the workload's owner wants.
 type Rules struct {
-	Fresh       bool // after a crash start the command afresh, never go back
-	GiveUpFresh bool // when no generation is left start afresh instead of stopping
+	Fresh       bool          // after a crash start the command afresh, never go back
+	GiveUpFresh bool          // when no generation is left start afresh instead of stopping
+	Every       time.Duration // between checkpoints
 }
 
 // Do is what to do next.
@@ -65,9 +66,11 @@ type Decision struct {
 }
 
 // Next decides what is tried next in an incident: the newest candidate that
-// is not known to be bad and, once a try has died, is at least twice as old
-// as that one was; where none is so old, the oldest that is left, as long as it
-// is older than what died. A candidate that is interrupted or refused is tried
+// is not known to be bad. Once a try has died, it is at least twice as old as
+// that one was, and older as far as that costs little: what died of age a shows
+// that at least a was spoilt, and up to strides times as much may be lost, and two
+// intervals. Where none is so old, it is the oldest that is left, as long as it is
+// older than what died. A candidate that is interrupted or refused is tried
 // again, a few times. Candidates may come in any order; bad is closed over descent
 // by Descendants. The tries of in are finite in number for any finite set of
 // candidates, so that recovery never loops.
@@ -83,11 +86,8 @@ func Next(r Rules, in Incident, candidates []Candidate, bad []Generation) Decisi
 		_, spent := attempts(in, c.Generation)
 		return spent || slices.Contains(bad, c.Generation)
 	})
-	reach := reach(in)
-	for _, c := range list {
-		if in.Crashed.Sub(c.Taken) >= reach {
-			return again(in, c)
-		}
+	if c, ok := leap(in, list, 2*r.Every); ok {
+		return again(in, c)
 	}
 	if c, ok := oldest(in, list); ok {
 		return again(in, c)
@@ -121,17 +121,31 @@ func oldest(in Incident, list []Candidate) (Candidate, bool) {
 	return c, true
 }
 
-// reach returns the age that a candidate must have by the tries that died or
-// were made too often.
-func reach(in Incident) time.Duration {
-	age := time.Duration(-1 << 62)
+// leap returns the candidate to which the search leaps from what died or was
+// tried too often: newest first in list, slack is what may be lost besides.
+func leap(in Incident, list []Candidate, slack time.Duration) (found Candidate, ok bool) {
+	age, deaths := time.Duration(-1<<62), 0
 	for _, t := range in.Tries {
 		n, _ := attempts(in, t.Generation)
 		if t.Generation != 0 && (t.Fate == Died || n >= interruptsMax) {
-			age = max(age, 2*in.Crashed.Sub(t.Taken))
+			age = max(age, in.Crashed.Sub(t.Taken))
+			deaths++
 		}
 	}
-	return age
+	far := slack
+	if age > 0 {
+		far += time.Duration(strides[min(deaths, len(strides))-1] * float64(age))
+	}
+	for _, c := range list {
+		a := in.Crashed.Sub(c.Taken)
+		if ok && (a > far || deaths == 0) {
+			break
+		}
+		if a >= 2*age {
+			found, ok = c, true
+		}
+	}
+	return found, ok
 }
 
 // attempts counts the tries of g that may be made again, and says whether g
