@@ -55,6 +55,37 @@ func BenchmarkAtRest(b *testing.B) {
 	t.print()
 }
 
+// BenchmarkPeak measures how much memory a keeper takes at most, for a program
+// of 1 GiB that writes to all of it between checkpoints: more than fits into the
+// buffer.
+func BenchmarkPeak(b *testing.B) {
+	b.ReportMetric(0, "ns/op")
+	if os.Geteuid() != 0 {
+		b.Skip("skip: needs root: process trees are started in namespaces of their own")
+	}
+	c := newCommand(b)
+	program := filepath.Join(b.TempDir(), "rewrites")
+	if text, err := exec.Command("gcc", "-O2", "-o", program, "testdata/bench/rewrites.c").CombinedOutput(); err != nil {
+		b.Fatalf("gcc: %v\n%s", err, text)
+	}
+	fmt.Printf("\na program of 1 GiB that writes to all of it\n\n")
+	t := table{}
+	t.row("buffer MiB", "peak MiB of the keeper", "beside the buffer (goal 128)")
+	for _, buffer := range []float64{64, 256} {
+		name := fmt.Sprintf("buffer-%.0f", buffer)
+		c.run("run", "-d", "--name", name, "--every", "1h", "--buffer", fmt.Sprintf("%.0fMiB", buffer), "--", program, "1024")
+		keeper := c.keeperOf(name)
+		for range 3 {
+			time.Sleep(2 * time.Second)
+			c.run("checkpoint", name)
+		}
+		peak := statusBytes(b, keeper, "VmHWM")
+		t.row(fmt.Sprintf("%.0f", buffer), mib(peak), mib(peak-buffer*(1<<20)))
+		c.run("rm", "--yes", name)
+	}
+	t.print()
+}
+
 // resident is a process that is watched.
 type resident struct {
 	what   string
