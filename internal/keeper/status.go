@@ -173,6 +173,8 @@ func explain(name string, err error) *api.Error {
 		return api.Errorf(api.CodeFailed, "put that file back as it was, with its times (cp -p); or run the program anew, on the new one", "%w", err)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return api.Errorf(api.CodeFailed, "another program holds an address that it listens on: `ss -lpn` shows which", "%w", err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return api.Errorf(api.CodeFailed, "something else has its name: move that away", "%w", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return api.Errorf(api.CodeFailed, "put back what is missing on this host; its generations stay as they are", "%w", err)
 	}
