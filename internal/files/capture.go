@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -48,6 +49,7 @@ type Options struct {
 
 // Capture is the first half of a capture.
 type Capture struct {
+	cutter
 	index  *Index
 	last   map[string]before
 	held   map[inode]Open // what the tree holds open, by whichever name
@@ -62,6 +64,7 @@ type Capture struct {
 	costs      []Cost
 	spent      time.Duration // by Take
 	reading    time.Duration // of it, on files
+	stale      []piece       // is cleared where no file has it in the end
 	buf        []byte
 	w          Section
 }
@@ -71,6 +74,7 @@ type clone struct {
 	entry int
 	file  *os.File
 	from  int64 // what lies before is kept already
+	whole bool  // it is stored piece by piece
 }
 
 // before is what the last generation has of a file.
@@ -113,12 +117,22 @@ func newCapture(o Options, w Section) *Capture {
 	if Inherits(last) {
 		c.index.Next = last.Next
 		c.fresh = last.BootID != c.index.BootID
+		c.stale = slices.Clone(last.stale)
 		for _, e := range last.Entries {
 			if e.Kind == Regular {
 				c.last[e.Path] = before{e, unsettled(&e, last.Taken)}
 			}
 		}
 	}
+	c.cutter = cutter{w: w, next: &c.index.Next, stored: func(add func([]piece)) {
+		if !Inherits(last) {
+			return
+		}
+		add(last.stale)
+		for i := range last.Entries {
+			add(last.Entries[i].Pieces)
+		}
+	}}
 	return c
 }
 
@@ -216,11 +230,23 @@ func (c *Capture) forget() error {
 		}
 	}
 	for _, e := range c.last {
+		c.stale = append(c.stale, e.Pieces...)
 		if err := c.w.Zero(e.Slot, e.Room); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// forgetPieces clears the pieces that no file has any more.
+func (c *Capture) forgetPieces() error {
+	used := map[int64]bool{}
+	for i := range c.index.Entries {
+		for _, p := range c.index.Entries[i].Pieces {
+			used[p.At] = true
+		}
+	}
+	return clearUnused(c.w, c.stale, used)
 }
 
 // keep remembers a file that is to be flushed after the thaw.
@@ -377,9 +403,12 @@ func (c *Capture) Finish() (*Index, []byte, error) {
 		}
 	}
 	for _, k := range c.clones {
-		if err := c.contents(&c.index.Entries[k.entry], k.file, k.from); err != nil {
+		if err := c.read(&c.index.Entries[k.entry], k.file, k.from, k.whole); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := c.forgetPieces(); err != nil {
+		return nil, nil, err
 	}
 	c.homeless()
 	p, err := c.index.Encode()

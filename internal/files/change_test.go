@@ -27,8 +27,8 @@ func contentsOf(t *testing.T, x *Index, s *pages, path string) string {
 			continue
 		}
 		p := make([]byte, pageUp(e.Size))
-		must(t, s.Each(e.Slot, e.Slot+pageUp(e.Size), func(off int64, b []byte) error {
-			copy(p[off-e.Slot:], b)
+		must(t, e.each(s, func(off int64, b []byte) error {
+			copy(p[off:], b)
 			return nil
 		}))
 		return string(p[:e.Size])

@@ -34,7 +34,7 @@ func (c *Capture) regular(i int) error {
 	held := c.held[inode{e.Dev, e.Ino}]
 	appended := held.Writable && held.Append && !held.Mapped
 	if had && !c.fresh && !e.Hot && !old.young && same(e, &old.Entry) {
-		e.Slot, e.Room, e.Xattrs = old.Slot, old.Room, old.Xattrs
+		e.Slot, e.Room, e.Pieces, e.Xattrs = old.Slot, old.Room, old.Pieces, old.Xattrs
 		if appended {
 			e.Tail = old.Tail
 		}
@@ -54,8 +54,12 @@ func (c *Capture) regular(i int) error {
 	if e.Xattrs, err = xattrs(f); err != nil {
 		return err
 	}
-	c.place(e, old.Entry)
-	if had && e.Slot != old.Slot {
+	c.stale = append(c.stale, old.Pieces...)
+	whole := c.whole(e, f, held, old)
+	if !whole {
+		c.place(e, old.Entry)
+	}
+	if old.Room > 0 && (whole || e.Slot != old.Slot) {
 		if err := c.w.Zero(old.Slot, old.Room); err != nil {
 			return err
 		}
@@ -72,12 +76,45 @@ func (c *Capture) regular(i int) error {
 	if e.Size-from > slotMin && c.clonesLeft > 0 {
 		if k := cloned(f, filepath.Dir(e.Path)); k != nil {
 			c.clonesLeft--
-			c.clones = append(c.clones, clone{i, k, from})
+			c.clones = append(c.clones, clone{i, k, from, whole})
 			return nil
 		}
 	}
 	e.restless = from == 0 && (old.prepared || old.restless)
-	return c.contents(e, f, from)
+	return c.read(e, f, from, whole)
+}
+
+// whole says of a file that is to be read that it is replaced as a whole, as far
+// as that can be told: it is closed, and was not written to in its place.
+func (c *Capture) whole(e *Entry, f *os.File, held Open, old before) bool {
+	if held.Writable || held.Mapped || e.Hot || e.Size == 0 {
+		return false
+	}
+	if old.Size > 0 && old.Dev == e.Dev && old.Ino == e.Ino && (len(old.Pieces) == 0 || !c.fresh && !same(e, &old.Entry)) {
+		return false
+	}
+	from, to, err := extent(f, 0, e.Size)
+	return err == nil && from == 0 && to == pageUp(e.Size) // holes are not read through
+}
+
+// read stores a file's contents: piece by piece, or in its slot.
+func (c *Capture) read(e *Entry, f *os.File, from int64, whole bool) error {
+	if !whole {
+		return c.contents(e, f, from)
+	}
+	list, bad, err := c.cut(io.NewSectionReader(f, 0, e.Size))
+	if err != nil {
+		return err
+	}
+	if size, perr := checkPieces(list, c.index.Next); bad == nil && perr == nil && size == e.Size {
+		e.Pieces = list
+		return nil
+	}
+	if err := c.drop(); err != nil { // it was cut short while it was read, as files may be while the tree runs
+		return err
+	}
+	c.place(e, Entry{})
+	return c.contents(e, f, 0)
 }
 
 // tailSize is how much of the end of a file to which is appended is compared.
@@ -126,6 +163,7 @@ func (c *Capture) place(e *Entry, old Entry) {
 		e.Slot, e.Room = old.Slot, old.Room
 		return
 	}
+	c.index.Next = (c.index.Next + slotMin - 1) &^ (slotMin - 1)
 	room := int64(slotMin)
 	for room < e.Size+e.Size/4 {
 		room *= 2

@@ -103,6 +103,10 @@ type Entry struct {
 	Written bool   `cbor:"18,keyasint,omitempty"`
 	Handle  []byte `cbor:"19,keyasint,omitempty"` // finds it after a rename (name_to_handle_at(2))
 
+	// Pieces hold the contents of a file that is replaced as a whole, and has no
+	// slot.
+	Pieces []piece `cbor:"20,keyasint,omitempty"`
+
 	// What a running keeper knows beside, and no generation has.
 	prepared bool // it was read before the freeze
 	restless bool // that was in vain: it had changed again
@@ -117,6 +121,8 @@ type Index struct {
 	Except  []string `cbor:"5,keyasint"` // never touched, nor what is below
 	Next    int64    `cbor:"6,keyasint"` // first free offset of the section
 	Entries []Entry  `cbor:"7,keyasint"` // parents before children
+
+	stale []piece // of Prepare: what is not used any more, unless Take finds it again
 }
 
 // Encode gives the index's deterministic encoding.
@@ -173,12 +179,39 @@ func (x *Index) check() error {
 		if e.Kind < Directory || e.Kind > Gone {
 			return fmt.Errorf("index of files: %s: kind %d", e.Path, e.Kind)
 		}
-		if e.Size < 0 || e.Slot < 0 || e.Room < 0 || e.Kind == Regular && e.Size > e.Room ||
-			e.Slot > slotEnd || e.Room > slotEnd || e.Slot+e.Room > slotEnd {
-			return fmt.Errorf("index of files: %s: slot %#x+%#x for %d bytes", e.Path, e.Slot, e.Room, e.Size)
+		if err := e.checkPlace(x.Next); err != nil {
+			return fmt.Errorf("index of files: %s: %w", e.Path, err)
 		}
 	}
 	return nil
+}
+
+// checkPlace refuses an entry whose contents have no room where it says.
+func (e *Entry) checkPlace(next int64) error {
+	size, err := checkPieces(e.Pieces, next)
+	if err != nil {
+		return err
+	}
+	if e.Size < 0 || e.Slot < 0 || e.Room < 0 || e.Slot > slotEnd || e.Room > slotEnd || e.Slot+e.Room > slotEnd ||
+		e.Kind == Regular && size == 0 && e.Size > e.Room || size != 0 && (size != e.Size || e.Room != 0) {
+		return fmt.Errorf("slot %#x+%#x and %d bytes in pieces for %d bytes", e.Slot, e.Room, size, e.Size)
+	}
+	return nil
+}
+
+// each calls f with the contents of a regular file, by their offset in it,
+// ascending, without what is zero.
+func (e *Entry) each(r Reader, f func(off int64, b []byte) error) error {
+	if len(e.Pieces) > 0 {
+		return eachPiece(r, e.Pieces, f)
+	}
+	return r.Each(e.Slot, e.Slot+pageUp(e.Size), func(off int64, b []byte) error {
+		off -= e.Slot
+		if off >= e.Size {
+			return nil
+		}
+		return f(off, b[:min(int64(len(b)), e.Size-off)])
+	})
 }
 
 // clean says that p is an absolute path without empty, "." or ".." elements

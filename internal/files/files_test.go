@@ -259,6 +259,11 @@ func slotOf(x *Index, off int64) string {
 		if e.Kind == Regular && off >= e.Slot && off < e.Slot+e.Room {
 			return e.Path
 		}
+		for _, p := range e.Pieces {
+			if off >= p.At && off < p.At+pageUp(p.Len) {
+				return e.Path
+			}
+		}
 	}
 	return ""
 }

@@ -2,14 +2,12 @@ package files
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
 
-	"github.com/restic/chunker"
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 )
@@ -31,13 +29,6 @@ const (
 const (
 	keptVersion = 1
 	keptMax     = 1 << 30 // bytes of one file
-
-	pieceMin  = 16 << 10
-	pieceBits = 16 // pieces are of 64 KiB plus pieceMin on average
-	pieceMax  = 256 << 10
-	// polynomial decides where contents are cut. Another one would cut all
-	// contents elsewhere, and nothing would be found again.
-	polynomial = chunker.Pol(0x3DA3358B4DC173)
 )
 
 // Named is a file that is to be kept.
@@ -65,14 +56,6 @@ type KeptFile struct {
 	Pieces []piece `cbor:"7,keyasint,omitempty"`
 }
 
-// piece is a part of a file: it begins on a page of the section.
-type piece struct {
-	_   struct{} `cbor:",toarray"`
-	At  int64
-	Len int64
-	Sum [16]byte // the first half of its BLAKE3
-}
-
 // Encode gives the deterministic encoding.
 func (k *Kept) Encode() ([]byte, error) { return encode(k) }
 
@@ -95,28 +78,17 @@ func DecodeKept(p []byte) (*Kept, error) {
 }
 
 func (f *KeptFile) check(next int64) error {
-	size := int64(0)
-	for _, p := range f.Pieces {
-		if p.At < 0 || p.Len <= 0 || p.Len > pieceMax || p.At%pageSize != 0 || p.At > next-p.Len || next > slotEnd {
-			return fmt.Errorf("piece %#x+%#x", p.At, p.Len)
-		}
-		size += p.Len
+	size, err := checkPieces(f.Pieces, next)
+	if err == nil && (!clean(f.Path) || len(f.Sum) != 32 || f.Size != size || size > keptMax) {
+		err = fmt.Errorf("%d bytes in pieces of a file of %d", size, f.Size)
 	}
-	if !clean(f.Path) || len(f.Sum) != 32 || f.Size != size || size > keptMax {
-		return fmt.Errorf("%d bytes in pieces of a file of %d", size, f.Size)
-	}
-	return nil
+	return err
 }
 
 // keeping is one call of Keep.
 type keeping struct {
-	w      Section
-	out    *Kept
-	known  map[[16]byte]piece // nil until a file is read
-	all    []*KeptFile        // whose pieces are known
-	added  []piece            // with the file that is being read
-	buf    []byte
-	padded []byte
+	cutter
+	out *Kept
 }
 
 // Keep keeps the files of a list. What last holds of them is not read again
@@ -126,12 +98,16 @@ type keeping struct {
 // changed, last is returned itself.
 func Keep(last *Kept, list []Named, w Section) (k *Kept, left []string, err error) {
 	was := map[string]*KeptFile{}
-	t := &keeping{w: w, out: &Kept{Version: keptVersion}}
+	t := &keeping{out: &Kept{Version: keptVersion}}
+	t.cutter = cutter{w: w, next: &t.out.Next, stored: func(add func([]piece)) {
+		for _, f := range was {
+			add(f.Pieces)
+		}
+	}}
 	if last != nil {
 		t.out.Next = last.Next
 		for i := range last.Files {
 			was[last.Files[i].Path] = &last.Files[i]
-			t.all = append(t.all, &last.Files[i])
 		}
 	}
 	slices.SortFunc(list, func(a, b Named) int { return strings.Compare(a.Path, b.Path) })
@@ -174,78 +150,20 @@ func (t *keeping) file(n Named, old *KeptFile) (f *KeptFile, read bool, err erro
 		return nil, false, nil
 	}
 	defer in.Close()
-	whole, err := t.cut(f, in)
+	sum := blake3.New()
+	pieces, bad, err := t.cut(io.TeeReader(in, sum))
 	if err != nil {
 		return nil, false, err
 	}
-	if !whole || unix.Fstat(int(in.Fd()), &st) != nil || st.Mtim.Nano() != f.Mtime || st.Ino != f.Ino {
+	f.Pieces, f.Sum = pieces, sum.Sum(nil)
+	if bad != nil || f.check(t.out.Next) != nil || unix.Fstat(int(in.Fd()), &st) != nil || st.Mtim.Nano() != f.Mtime || st.Ino != f.Ino {
 		return nil, false, t.drop() // somebody writes to it
 	}
 	return f, true, nil
 }
 
-// cut stores a file piece by piece. whole says that all of it could be read.
-func (t *keeping) cut(f *KeptFile, in *os.File) (whole bool, err error) {
-	sum, size := blake3.New(), int64(0)
-	c := chunker.NewWithBoundaries(io.TeeReader(in, sum), polynomial, pieceMin, pieceMax)
-	c.SetAverageBits(pieceBits)
-	if t.buf == nil {
-		t.buf, t.padded = make([]byte, pieceMax), make([]byte, pieceMax)
-	}
-	t.added = t.added[:0]
-	for {
-		next, err := c.Next(t.buf)
-		if err != nil {
-			f.Sum = sum.Sum(nil)
-			return errors.Is(err, io.EOF) && size == f.Size, nil
-		}
-		p, err := t.piece(next.Data)
-		if err != nil {
-			return false, err
-		}
-		f.Pieces = append(f.Pieces, p)
-		size += p.Len
-	}
-}
-
-// drop clears what was stored of a file that is not kept after all.
-func (t *keeping) drop() error {
-	for _, p := range t.added {
-		delete(t.known, p.Sum)
-		if err := t.w.Zero(p.At, pageUp(p.Len)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func keptOf(path string, st *unix.Stat_t) *KeptFile {
 	return &KeptFile{Path: path, Size: st.Size, Mtime: st.Mtim.Nano(), Ino: st.Ino, Ctime: st.Ctim.Nano()}
-}
-
-// piece stores a piece, unless it is there.
-func (t *keeping) piece(data []byte) (piece, error) {
-	if t.known == nil {
-		t.known = map[[16]byte]piece{}
-		for _, f := range t.all {
-			for _, p := range f.Pieces {
-				t.known[p.Sum] = p
-			}
-		}
-	}
-	sum := blake3.Sum256(data)
-	p := piece{At: t.out.Next, Len: int64(len(data)), Sum: [16]byte(sum[:16])}
-	if old, ok := t.known[p.Sum]; ok && old.Len == p.Len {
-		return old, nil
-	}
-	padded := t.padded[:pageUp(p.Len)]
-	clear(padded[copy(padded, data):])
-	if err := t.w.Put(p.At, padded); err != nil {
-		return p, err
-	}
-	t.out.Next += int64(len(padded))
-	t.known[p.Sum], t.added = p, append(t.added, p)
-	return p, nil
 }
 
 // forget clears the pieces that no file has any more.
@@ -260,14 +178,8 @@ func (t *keeping) forget(last *Kept) error {
 		}
 	}
 	for i := range last.Files {
-		for _, p := range last.Files[i].Pieces {
-			if used[p.At] {
-				continue
-			}
-			if err := t.w.Zero(p.At, pageUp(p.Len)); err != nil {
-				return err
-			}
-			used[p.At] = true
+		if err := clearUnused(t.w, last.Files[i].Pieces, used); err != nil {
+			return err
 		}
 	}
 	return nil

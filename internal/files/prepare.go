@@ -190,6 +190,7 @@ func (p *preparation) merged() *Index {
 		}
 		x.Entries = append(x.Entries, old.Entry)
 	}
+	x.stale = p.stale
 	return x
 }
 

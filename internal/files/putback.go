@@ -120,7 +120,7 @@ func (p *put) read() error {
 		if p.r == nil {
 			return fmt.Errorf("put back %s: its contents are missing", e.Path)
 		}
-		if err := p.r.Each(e.Slot, e.Slot+pageUp(e.Size), func(int64, []byte) error { return nil }); err != nil {
+		if err := e.each(p.r, func(int64, []byte) error { return nil }); err != nil {
 			return fmt.Errorf("put back %s: %w", e.Path, err)
 		}
 	}

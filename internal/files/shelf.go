@@ -104,17 +104,12 @@ func (s *Shelf) write(name string, k *KeptFile) error {
 	if err := f.Truncate(k.Size); err != nil {
 		return err
 	}
-	at := int64(0)
-	for _, p := range k.Pieces {
-		err := s.r.Each(p.At, p.At+pageUp(p.Len), func(off int64, b []byte) error {
-			off -= p.At
-			_, err := f.WriteAt(b[:max(0, min(int64(len(b)), p.Len-off))], at+off)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		at += p.Len
+	err = eachPiece(s.r, k.Pieces, func(off int64, b []byte) error {
+		_, err := f.WriteAt(b, off)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if err := errors.Join(f.Chmod(0o555), f.Close()); err != nil {
 		return err

@@ -70,12 +70,8 @@ func (p *put) fill(f *os.File, e *Entry) error {
 	if p.r == nil {
 		return errors.New("its contents are missing")
 	}
-	return p.r.Each(e.Slot, e.Slot+pageUp(e.Size), func(off int64, b []byte) error {
-		off -= e.Slot
-		if off >= e.Size {
-			return nil
-		}
-		_, err := f.WriteAt(b[:min(int64(len(b)), e.Size-off)], off)
+	return e.each(p.r, func(off int64, b []byte) error {
+		_, err := f.WriteAt(b, off)
 		return err
 	})
 }
