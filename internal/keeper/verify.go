@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -29,6 +30,7 @@ type Damage struct {
 	Offset      int64
 	What        string
 	Generations []string // those that do not restore, newest first
+	Kept        bool     // or do, where the host has the executables and libraries that they had
 	Follows     string
 }
 
@@ -47,18 +49,23 @@ func (d Damage) Where() string {
 
 // Consequence says what follows from the damage.
 func (d Damage) Consequence() string {
+	which := strings.Join(d.Generations, ", ")
 	switch n := len(d.Generations); {
 	case n == 0:
 		return d.Follows
+	case d.Kept && n == 1:
+		return which + " restores only where the host has all executables and libraries that it had"
+	case d.Kept:
+		return which + " restore only where the host has all executables and libraries that they had"
 	case n == 1:
-		return d.Generations[0] + " does not restore"
+		return which + " does not restore"
 	default:
-		return strings.Join(d.Generations, ", ") + " do not restore"
+		return which + " do not restore"
 	}
 }
 
 func damageAt(dir string, d store.Damage) Damage {
-	out := Damage{File: filepath.Join(dir, d.Pack), Offset: d.Offset, What: d.What, Follows: d.Follows, Generations: []string{}}
+	out := Damage{File: filepath.Join(dir, d.Pack), Offset: d.Offset, What: d.What, Follows: d.Follows, Kept: d.Section == files.KeptSection, Generations: []string{}}
 	if d.Err != nil {
 		out.What += ": " + d.Err.Error()
 	}

@@ -67,6 +67,7 @@ func (e *DamageError) Unwrap() []error {
 type Damage struct {
 	DamageError
 	Generations []Generation // newest first
+	Section     string       // the one section that it is in, of these generations; "" where it is more
 	// Follows says what else follows from it; "" where the generations say it.
 	Follows string
 }

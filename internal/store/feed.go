@@ -165,11 +165,20 @@ func (f *feed) submit() {
 	f.order <- c
 }
 
-// stand says whether the program stands still from now on.
+// stand says whether the program stands still from now on. What was given
+// before is then out of the way: it takes neither room nor processors.
 func (f *feed) stand(still bool) {
-	f.still, f.hold = still, still
-	if !still {
-		f.begin()
+	f.submit()
+	f.begin()
+	if f.still, f.hold = still, still; !still {
+		return
+	}
+	all := make([]*chunk, f.made)
+	for i := range all {
+		all[i] = <-f.free
+	}
+	for _, c := range all {
+		f.free <- c
 	}
 }
 

@@ -62,12 +62,12 @@ func (v *verifier) scrub(g Generation) error {
 	}
 	v.gen = g
 	if err != nil {
-		_, err := v.note(err)
+		_, err := v.note(err, "")
 		return err
 	}
 	defer r.Close()
 	if _, err := v.w.firstManifest(g); err != nil {
-		if _, err := v.note(err); err != nil && !errors.Is(err, ErrNotFound) {
+		if _, err := v.note(err, ""); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}

@@ -122,7 +122,7 @@ func (v *verifier) generation(g Generation) error {
 			e := p.entry()
 			if _, err := v.once(e.place, func() ([]*Damage, error) {
 				_, err := r.packs.blob(e)
-				return v.note(err)
+				return v.note(err, "")
 			}); err != nil {
 				return err
 			}
@@ -201,7 +201,7 @@ func (v *verifier) touch(d *Damage) {
 
 // note turns an error of reading into a damage, and leaves others alone. The
 // same damage, met on another way, is not another one.
-func (v *verifier) note(err error) ([]*Damage, error) {
+func (v *verifier) note(err error, section string) ([]*Damage, error) {
 	var de *DamageError
 	if !errors.As(err, &de) {
 		return nil, err
@@ -209,10 +209,13 @@ func (v *verifier) note(err error) ([]*Damage, error) {
 	for _, d := range v.all {
 		if d.Pack == de.Pack && d.Offset == de.Offset && d.What == de.What {
 			v.touch(d)
+			if d.Section != section {
+				d.Section = ""
+			}
 			return []*Damage{d}, nil
 		}
 	}
-	d := &Damage{DamageError: *de, Generations: []Generation{v.gen}}
+	d := &Damage{DamageError: *de, Generations: []Generation{v.gen}, Section: section}
 	v.all = append(v.all, d)
 	return []*Damage{d}, nil
 }
@@ -228,7 +231,7 @@ func (v *verifier) node(s *SectionReader, e entry, level int) ([]*Damage, error)
 			n, err = v.copied(s, e.place, level, err)
 		}
 		if err != nil {
-			return v.note(err)
+			return v.note(err, s.s.Name)
 		}
 		if level == 0 {
 			return v.pages(s, n)
@@ -280,7 +283,7 @@ func (v *verifier) pages(s *SectionReader, leaf *node) ([]*Damage, error) {
 		if err == nil {
 			continue
 		}
-		found, err := v.note(err)
+		found, err := v.note(err, s.s.Name)
 		if err != nil {
 			return nil, err
 		}
