@@ -376,7 +376,10 @@ func (c *Capture) entry(path string, first map[inode]string) error {
 	}
 	if e.Kind == Regular {
 		id := inode{e.Dev, e.Ino}
-		e.Hot = c.held[id].hot()
+		e.Hot, e.Held = c.held[id].hot(), c.held[id].Writable
+		if e.Held {
+			e.Handle = handleOf(unix.AT_FDCWD, path)
+		}
 		if name, ok := first[id]; ok && nlink > 1 {
 			e.Kind, e.Target = Link, name
 		} else {

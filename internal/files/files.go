@@ -107,6 +107,8 @@ type Entry struct {
 	// slot.
 	Pieces []piece `cbor:"20,keyasint,omitempty"`
 
+	Held bool `cbor:"21,keyasint,omitempty"` // the tree had it open for writing
+
 	// What a running keeper knows beside, and no generation has.
 	prepared bool // it was read before the freeze
 	restless bool // that was in vain: it had changed again

@@ -24,21 +24,26 @@ func tempName(path string) string {
 	return tempPrefix + strconv.FormatUint(h.Sum64(), 16)
 }
 
-// PutBack makes the files what they were when x was captured. Contents come
-// from r, which may be nil when x has no regular files. No symbolic link is
-// followed. When it returns nil everything is on the disk; when it returns an
-// error some files may be put back and others not: repeat it.
+// PutBack makes the files what they were when x was captured, with the rights of
+// who; nil are those of this process. Contents come from r, which may be nil when
+// x has no regular files. No symbolic link is followed. When it returns nil
+// everything is on the disk; when it returns an error some files may be put back
+// and others not: repeat it.
 //
 // The order: everything is read once, so that a damaged generation touches
-// nothing; directories; contents under temporary names; the disks flushed;
+// nothing; it is seen whether all may be written; directories; contents under temporary names; the disks flushed;
 // renames, links and deletions; modes and times of directories; the disks
 // flushed. After a cut in between the files may be of either time, or, where
 // they are written in place, in pieces: the restore is then made again.
-func PutBack(x *Index, r Reader) error {
+func PutBack(x *Index, r Reader, who *Identity) error {
 	p := &put{x: x, r: r, disks: map[uint64]string{}, same: bootID() == x.BootID}
+	return p.as(who, p.all)
+}
+
+func (p *put) all() error {
 	defer p.close()
 	defer p.discard()
-	for _, step := range []func() error{p.read, p.directories, p.files, p.flush, p.name, p.remove, p.prune, p.finish, p.flush} {
+	for _, step := range []func() error{p.read, p.decide, p.directories, p.files, p.flush, p.name, p.remove, p.prune, p.finish, p.flush} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -55,25 +60,51 @@ type put struct {
 	temps   []temp
 	disks   map[uint64]string // device to a directory on it
 	same    bool              // still the boot of the capture: stat(2) tells what is unchanged
+
+	who    *Identity           // nil: this process
+	rights [2]unix.CapUserData // of this process
+	raised bool                // these are in force, not those of who
+	ways   map[*Entry]way
 }
 
 // temp is a file under a temporary name.
 type temp struct {
 	entry *Entry
 	name  string
+	root  bool // it was made as root
 }
 
-// beneath opens a directory by a path in which no element may be a link.
+// beneath opens a directory, as a place only, by a path in which no element may
+// be a link.
 func beneath(path string) (int, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: "/", Err: err}
 	}
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &how)
+	if path == "/" {
+		return root, nil
+	}
+	defer unix.Close(root)
+	fd, err := openIn(root, path[1:], unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	return fd, nil
+}
+
+// openIn opens what lies in or below an open directory, and is no link.
+func openIn(dir int, name string, flags, mode uint64) (int, error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Mode:    mode,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err := unix.Openat2(dir, name, &how)
+		if err != unix.EINTR && err != unix.EAGAIN { // a rename somewhere, meanwhile
+			return fd, err
+		}
+	}
 }
 
 // parent returns the open directory of path, and path's last element.
@@ -104,9 +135,13 @@ func (p *put) close() {
 // discard deletes what was written and not renamed.
 func (p *put) discard() {
 	for _, t := range p.temps {
-		if dir, _, err := p.parent(t.entry.Path); err == nil {
-			unix.Unlinkat(dir, t.name, 0)
-		}
+		_ = p.rightly(t.root, func() error {
+			dir, _, err := p.parent(t.entry.Path)
+			if err == nil {
+				err = unix.Unlinkat(dir, t.name, 0)
+			}
+			return err
+		})
 	}
 }
 
@@ -120,7 +155,7 @@ func (p *put) read() error {
 		if p.r == nil {
 			return fmt.Errorf("put back %s: its contents are missing", e.Path)
 		}
-		if err := e.each(p.r, func(int64, []byte) error { return nil }); err != nil {
+		if err := p.contents(e, func(int64, []byte) error { return nil }); err != nil {
 			return fmt.Errorf("put back %s: %w", e.Path, err)
 		}
 	}
@@ -134,23 +169,24 @@ func (p *put) directories() error {
 		if e.Kind != Directory {
 			continue
 		}
-		dir, base, err := p.parent(e.Path)
-		if err != nil {
-			return err
-		}
-		if err := p.directory(dir, base, e); err != nil {
+		if err := p.act(e.Path, func() error { return p.directory(e) }); err != nil {
 			return &os.PathError{Op: "make directory", Path: e.Path, Err: err}
 		}
 	}
 	return nil
 }
 
-func (p *put) directory(dir int, base string, e *Entry) error {
-	var st unix.Stat_t
-	err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
+func (p *put) directory(e *Entry) error {
+	if p.isDirectory(e.Path) {
 		return nil
+	}
+	dir, base, err := p.parent(e.Path)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	err = unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
 	case err == nil && e.Loose:
 		return unix.ENOTDIR
 	case err == nil:
@@ -163,10 +199,21 @@ func (p *put) directory(dir int, base string, e *Entry) error {
 	if err := unix.Mkdirat(dir, base, 0o700); err != nil {
 		return err
 	}
-	if e.Loose { // nobody else sets its owner and mode
+	if e.Loose || p.raised { // nobody else sets its owner and mode
 		return p.attributes(dir, base, e)
 	}
 	return nil
+}
+
+// isDirectory says that a directory is there.
+func (p *put) isDirectory(path string) bool {
+	return nil == p.root(func() error {
+		fd, err := beneath(path)
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
+	})
 }
 
 // files writes the contents of every regular file that differs under a
@@ -177,30 +224,45 @@ func (p *put) files() error {
 		if e.Kind != Regular {
 			continue
 		}
-		dir, base, err := p.parent(e.Path)
-		if err != nil {
-			return err
-		}
-		if err := p.device(dir); err != nil {
-			return err
-		}
-		if p.unchanged(dir, base, e) {
+		if p.ways[e] == asItIs {
 			continue
 		}
-		done, err := p.inPlace(dir, base, e)
+		err := p.rightly(p.ways[e] != asItself, func() error { return p.file(e) })
 		if err != nil {
 			return fmt.Errorf("put back %s: %w", e.Path, err)
 		}
-		if done {
-			continue
-		}
-		name, err := p.write(dir, e)
-		if err != nil {
-			return fmt.Errorf("put back %s: %w", e.Path, err)
-		}
-		p.temps = append(p.temps, temp{e, name})
 	}
 	return nil
+}
+
+// rightly does f as root or as the workload.
+func (p *put) rightly(root bool, f func() error) error {
+	if root {
+		return p.root(f)
+	}
+	return f()
+}
+
+// file writes one file.
+func (p *put) file(e *Entry) error {
+	dir, base, err := p.parent(e.Path)
+	if err == nil {
+		err = p.device(dir)
+	}
+	if err != nil || p.unchanged(dir, base, e) {
+		return err
+	}
+	if done, err := p.inPlace(dir, base, e); done || err != nil {
+		return err
+	}
+	if p.ways[e] == asHeld {
+		return unix.EACCES // it has gone since
+	}
+	name, err := p.write(e)
+	if err == nil {
+		p.temps = append(p.temps, temp{e, name, p.raised})
+	}
+	return err
 }
 
 // unchanged says that the file is the very one that was captured, untouched
@@ -233,29 +295,43 @@ func (p *put) device(dir int) error {
 // flush writes every touched file system to its disk (syncfs(2)): one call
 // instead of an fsync for each of perhaps thousands of files.
 func (p *put) flush() error {
-	for _, path := range p.disks {
-		fd, err := beneath(path)
-		if err != nil {
-			return err
+	return p.root(func() error {
+		for _, path := range p.disks {
+			if err := syncAt(path); err != nil {
+				return &os.PathError{Op: "syncfs", Path: path, Err: err}
+			}
 		}
-		err = unix.Syncfs(fd)
-		unix.Close(fd)
-		if err != nil {
-			return &os.PathError{Op: "syncfs", Path: path, Err: err}
-		}
+		return nil
+	})
+}
+
+// syncAt flushes the file system of a directory.
+func syncAt(path string) error {
+	at, err := beneath(path)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer unix.Close(at)
+	fd, err := openIn(at, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Syncfs(fd)
 }
 
 // name gives everything its name: files are renamed into place, links and
 // FIFOs are made.
 func (p *put) name() error {
 	for _, t := range p.temps {
-		dir, base, err := p.parent(t.entry.Path)
+		err := p.rightly(t.root, func() error {
+			dir, base, err := p.parent(t.entry.Path)
+			if err != nil {
+				return err
+			}
+			return p.rename(dir, t.name, base)
+		})
 		if err != nil {
-			return err
-		}
-		if err := p.rename(dir, t.name, base); err != nil {
 			return fmt.Errorf("put back %s: %w", t.entry.Path, err)
 		}
 	}
@@ -265,14 +341,7 @@ func (p *put) name() error {
 		if e.Kind != Symlink && e.Kind != Link && e.Kind != FIFO {
 			continue
 		}
-		dir, base, err := p.parent(e.Path)
-		if err != nil {
-			return err
-		}
-		if err := p.device(dir); err != nil {
-			return err
-		}
-		if err := p.special(dir, base, e); err != nil {
+		if err := p.act(e.Path, func() error { return p.special(e) }); err != nil {
 			return fmt.Errorf("put back %s: %w", e.Path, err)
 		}
 	}
@@ -291,52 +360,6 @@ func (p *put) rename(dir int, from, to string) error {
 	return err
 }
 
-// special makes a symbolic link, a further name or a FIFO.
-func (p *put) special(dir int, base string, e *Entry) error {
-	name := tempName(e.Path)
-	unix.Unlinkat(dir, name, 0)
-	switch e.Kind {
-	case Link:
-		to, first := filepath.Split(e.Target)
-		from, err := beneath(filepath.Clean(to))
-		if err != nil {
-			return err
-		}
-		defer unix.Close(from)
-		var a, b unix.Stat_t
-		if unix.Fstatat(from, first, &a, unix.AT_SYMLINK_NOFOLLOW) == nil && unix.Fstatat(dir, base, &b, unix.AT_SYMLINK_NOFOLLOW) == nil && a.Dev == b.Dev && a.Ino == b.Ino {
-			return nil
-		}
-		if err := unix.Linkat(from, first, dir, name, 0); err != nil {
-			return err
-		}
-		return p.rename(dir, name, base)
-	case Symlink:
-		if err := unix.Symlinkat(e.Target, dir, name); err != nil {
-			return err
-		}
-	case FIFO:
-		var st unix.Stat_t
-		if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
-			return nil // others may hold it open
-		}
-		if err := unix.Mknodat(dir, name, unix.S_IFIFO|e.Mode&0o777, 0); err != nil {
-			return err
-		}
-		if err := unix.Fchmodat(dir, name, e.Mode, 0); err != nil {
-			return err
-		}
-	}
-	if err := unix.Fchownat(dir, name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	ts := []unix.Timespec{unix.NsecToTimespec(e.Mtime), unix.NsecToTimespec(e.Mtime)}
-	if err := unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	return p.rename(dir, name, base)
-}
-
 // prune deletes the names in the trees that the generation does not have.
 func (p *put) prune() error {
 	known := map[string]bool{}
@@ -352,13 +375,8 @@ func (p *put) prune() error {
 }
 
 func (p *put) pruneTree(path string, known map[string]bool) error {
-	fd, err := beneath(path)
-	if err != nil {
-		return err
-	}
-	d := os.NewFile(uintptr(fd), path)
-	defer d.Close()
-	list, err := d.ReadDir(-1)
+	var list []fs.DirEntry
+	err := p.root(func() (err error) { list, err = listOf(path); return err })
 	if err != nil {
 		return err
 	}
@@ -367,7 +385,11 @@ func (p *put) pruneTree(path string, known map[string]bool) error {
 		switch {
 		case underAny(name, p.x.Except) || holdsAny(name, p.x.Except) && !known[name]:
 		case !known[name]:
-			if err := removeAll(fd, e.Name()); err != nil {
+			dir, base, err := p.parent(name)
+			if err == nil {
+				err = removeAll(dir, base)
+			}
+			if err != nil {
 				return fmt.Errorf("delete %s: %w", name, err)
 			}
 		case e.IsDir():
@@ -377,6 +399,22 @@ func (p *put) pruneTree(path string, known map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// listOf lists a directory.
+func listOf(path string) ([]fs.DirEntry, error) {
+	at, err := beneath(path)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(at)
+	fd, err := openIn(at, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	d := os.NewFile(uintptr(fd), path)
+	defer d.Close()
+	return d.ReadDir(-1)
 }
 
 // holdsAny says that one of paths lies below dir.
@@ -399,7 +437,7 @@ func removeAll(dir int, base string) error {
 	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openIn(dir, base, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -415,37 +453,4 @@ func removeAll(dir int, base string) error {
 		}
 	}
 	return unix.Unlinkat(dir, base, unix.AT_REMOVEDIR)
-}
-
-// finish gives the directories of the trees their owners, modes and times,
-// children before parents.
-func (p *put) finish() error {
-	for i := len(p.x.Entries) - 1; i >= 0; i-- {
-		e := &p.x.Entries[i]
-		if e.Kind != Directory || e.Loose {
-			continue
-		}
-		dir, base, err := p.parent(e.Path)
-		if err != nil {
-			return err
-		}
-		if err := p.device(dir); err != nil {
-			return err
-		}
-		if err := p.attributes(dir, base, e); err != nil {
-			return &fs.PathError{Op: "put back", Path: e.Path, Err: err}
-		}
-	}
-	return nil
-}
-
-// attributes dresses a directory.
-func (p *put) attributes(dir int, base string, e *Entry) error {
-	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	d := os.NewFile(uintptr(fd), e.Path)
-	defer d.Close()
-	return dress(d, e)
 }

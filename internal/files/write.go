@@ -2,9 +2,7 @@ package files
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,34 +14,41 @@ import (
 // writes again.
 func (p *put) inPlace(dir int, base string, e *Entry) (bool, error) {
 	var st unix.Stat_t
-	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || !isFile(&st, e) {
 		return false, nil
 	}
-	if now := entryOf(e.Path, &st); now.Kind != Regular || now.Ino != e.Ino || now.Dev != e.Dev {
-		return false, nil
-	}
-	fd, err := unix.Openat(dir, base, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openIn(dir, base, unix.O_RDWR, 0)
 	if err != nil {
 		return false, nil // a new file takes its place
 	}
 	f := os.NewFile(uintptr(fd), e.Path)
 	defer f.Close()
+	if err := unix.Fstat(fd, &st); err != nil || !isFile(&st, e) {
+		return false, err // exchanged meanwhile
+	}
 	if err := unix.Ftruncate(fd, 0); err != nil {
 		return false, err
 	}
 	if err := p.fill(f, e); err != nil {
 		return false, err
 	}
-	return true, errors.Join(dress(f, e), f.Sync())
+	if p.ways[e] == asHeld { // its owner and mode were never the workload's to choose
+		return true, errors.Join(p.times(fd, &st, e), f.Sync())
+	}
+	return true, errors.Join(p.dress(f, e), f.Sync())
 }
 
-// write makes a new file with e's contents and attributes in dir.
-func (p *put) write(dir int, e *Entry) (name string, err error) {
+// write makes a new file with e's contents and attributes.
+func (p *put) write(e *Entry) (name string, err error) {
+	dir, _, err := p.parent(e.Path)
+	if err != nil {
+		return "", err
+	}
 	name = tempName(e.Path)
-	fd, err := unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := openIn(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if errors.Is(err, unix.EEXIST) {
 		if err = unix.Unlinkat(dir, name, 0); err == nil {
-			fd, err = unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+			fd, err = openIn(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 		}
 	}
 	if err != nil {
@@ -51,15 +56,16 @@ func (p *put) write(dir int, e *Entry) (name string, err error) {
 	}
 	f := os.NewFile(uintptr(fd), e.Path)
 	defer f.Close()
-	defer func() {
-		if err != nil {
+	if err = p.fill(f, e); err == nil {
+		err = p.dress(f, e)
+	}
+	if err != nil {
+		if dir, _, derr := p.parent(e.Path); derr == nil {
 			unix.Unlinkat(dir, name, 0)
 		}
-	}()
-	if err := p.fill(f, e); err != nil {
 		return "", err
 	}
-	return name, dress(f, e)
+	return name, nil
 }
 
 // fill gives an empty file e's size and contents.
@@ -67,31 +73,17 @@ func (p *put) fill(f *os.File, e *Entry) error {
 	if err := f.Truncate(e.Size); err != nil || e.Size == 0 {
 		return err
 	}
-	if p.r == nil {
-		return errors.New("its contents are missing")
-	}
-	return e.each(p.r, func(off int64, b []byte) error {
-		_, err := f.WriteAt(b, off)
+	return p.contents(e, func(at int64, b []byte) error {
+		_, err := f.WriteAt(b, at)
 		return err
 	})
 }
 
-// dress gives an open file its owner, mode, attributes and times, in the
-// order in which they do not undo one another.
-func dress(f *os.File, e *Entry) error {
-	fd := int(f.Fd())
-	if err := unix.Fchown(fd, int(e.UID), int(e.GID)); err != nil {
-		return fmt.Errorf("owner: %w", err)
+// contents gives f what a file contained, without its holes. The store is this
+// process's, not the workload's; so is what f does, to files that are open.
+func (p *put) contents(e *Entry, f func(at int64, b []byte) error) error {
+	if p.r == nil {
+		return errors.New("its contents are missing")
 	}
-	if err := unix.Fchmod(fd, e.Mode); err != nil {
-		return fmt.Errorf("mode: %w", err)
-	}
-	if err := setXattrs(f, e.Xattrs); err != nil {
-		return err
-	}
-	ts := []unix.Timespec{unix.NsecToTimespec(e.Mtime), unix.NsecToTimespec(e.Mtime)}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), ts, 0); err != nil {
-		return fmt.Errorf("times: %w", err)
-	}
-	return nil
+	return p.root(func() error { return e.each(p.r, f) })
 }

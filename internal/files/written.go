@@ -146,18 +146,16 @@ func (p *put) remove() error {
 		if e.Kind != Gone {
 			continue
 		}
-		dir, base, err := p.parent(e.Path)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-			continue
-		}
+		came := false
+		err := p.root(func() (err error) { came, err = p.hasCome(e.Path); return err })
 		if err != nil {
 			return err
 		}
-		var st unix.Stat_t
-		if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		if !came {
 			continue
 		}
-		if err := p.device(dir); err != nil {
+		dir, base, err := p.parent(e.Path)
+		if err != nil {
 			return err
 		}
 		if err := unix.Unlinkat(dir, base, 0); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -165,4 +163,20 @@ func (p *put) remove() error {
 		}
 	}
 	return nil
+}
+
+// hasCome says that there is a file under a name, and that no link leads to it.
+func (p *put) hasCome(path string) (bool, error) {
+	dir, base, err := p.parent(path)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, nil
+	}
+	return true, p.device(dir)
 }

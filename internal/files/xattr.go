@@ -51,12 +51,8 @@ func xattrs(f *os.File) (map[string][]byte, error) {
 	return out, nil
 }
 
-// setXattrs gives the open file fd exactly the attributes want.
-func setXattrs(f *os.File, want map[string][]byte) error {
-	have, err := xattrs(f)
-	if err != nil {
-		return err
-	}
+// setXattrs gives an open file that has the attributes have exactly those of want.
+func setXattrs(f *os.File, have, want map[string][]byte) error {
 	for name := range have {
 		if _, ok := want[name]; !ok {
 			if err := unix.Fremovexattr(int(f.Fd()), name); err != nil && !errors.Is(err, unix.ENODATA) {

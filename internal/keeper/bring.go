@@ -256,12 +256,16 @@ func putBack(r reader) error {
 	if err != nil {
 		return err
 	}
+	who, err := actorOf(r)
+	if err != nil {
+		return err
+	}
 	s, err := r.Section(files.SectionName)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	return files.PutBack(x, s)
+	return files.PutBack(x, s, who)
 }
 
 // homeOf returns where the workload's directory was when g was made.

@@ -107,3 +107,16 @@ func GetOwner(fd int) (typ, id int, err error) {
 	}
 	return int(o[0]), int(o[1]), nil
 }
+
+// SetThreadGroups sets the supplementary groups of the calling thread alone
+// (setgroups(2), which is of threads; only libc makes it of processes).
+func SetThreadGroups(groups []uint32) error {
+	var p unsafe.Pointer
+	if len(groups) > 0 {
+		p = unsafe.Pointer(&groups[0])
+	}
+	if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(p), 0); e != 0 {
+		return e
+	}
+	return nil
+}
