@@ -49,7 +49,7 @@ internal/tape:              internal/abi
 internal/setting:           internal/abi internal/image internal/procfs internal/tape
 internal/tracee:            internal/abi internal/sys internal/tape
 internal/memory:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee
-internal/namespace:         internal/abi
+internal/namespace:         internal/abi internal/fanotify
 internal/sockdiag:
 internal/sockopt:           internal/image internal/sys
 internal/description:       internal/image internal/sys

@@ -155,6 +155,25 @@ func (t *Tree) fromInit(record *os.File) {
 	t.terminal = os.NewFile(uintptr(fd), "terminal")
 }
 
+// Watched fetches the group by which an init is told of files that are written
+// and closed (package fanotify), which was there before the tree; -1 when it has none.
+func (h Handle) Watched() int {
+	pidfd, err := unix.PidfdOpen(int(h.Init), 0)
+	if err != nil {
+		return -1
+	}
+	defer unix.Close(pidfd)
+	fd, err := unix.PidfdGetfd(pidfd, namespace.FDWatch, 0)
+	if err != nil {
+		return -1
+	}
+	if link, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); link != "anon_inode:[fanotify]" {
+		_ = unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
 // watch closes done and commandDone when the pidfds say so.
 func (t *Tree) watch(stop *os.File, reaped chan struct{}) {
 	t.watchers.Add(2)

@@ -34,7 +34,7 @@ type Options struct {
 	Dirs   []string // where the tree stands; made when they are missing, else left alone
 	Except []string // never captured nor put back: the keeper's own files
 	// Files that were written and closed since Last, and names that such had
-	// and that were deleted. Those of Last are remembered by it.
+	// and that were deleted. Those of Last, or Follow, are remembered by it.
 	Written []Written
 	Gone    []string
 	// Keep leaves out what survives a boot by itself: only volatile files
@@ -45,6 +45,8 @@ type Options struct {
 	Last *Index
 	// Prepared is what Prepare has made of Last; nil: nothing.
 	Prepared *Index
+	// Follow names the files that were written before, when that is not Last.
+	Follow *Index
 }
 
 // Capture is the first half of a capture.

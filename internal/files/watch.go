@@ -160,7 +160,13 @@ func (w *Watch) Mark() error {
 	return cerr
 }
 
-// Close ends the watching.
+// End takes the marks away, for nobody else either, and closes the Watch.
+func (w *Watch) End() error {
+	err := w.conn.Control(func(group uintptr) { _ = fanotify.Flush(int(group)) })
+	return errors.Join(err, w.Close())
+}
+
+// Close ends the watching. Where the group is another's too its events wait.
 func (w *Watch) Close() error {
 	close(w.stop)
 	err := errors.Join(w.file.Close(), w.fds.Close())

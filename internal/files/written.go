@@ -44,9 +44,13 @@ func (c *Capture) follow(o Options, open map[string]Open) {
 			c.gone = append(c.gone, f.Path)
 		}
 	}
-	if o.Last != nil {
-		for i := range o.Last.Entries {
-			switch e := &o.Last.Entries[i]; {
+	last := o.Last
+	if o.Follow != nil {
+		last = o.Follow
+	}
+	if last != nil {
+		for i := range last.Entries {
+			switch e := &last.Entries[i]; {
 			case !outside(e.Path):
 			case e.Kind == Gone:
 				c.gone = append(c.gone, e.Path)

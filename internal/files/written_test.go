@@ -49,6 +49,11 @@ func TestWrittenFilesStay(t *testing.T) {
 	wantKinds(t, "written", x1, dir, map[string]Kind{"state": Regular})
 	x2 := capture(t, Options{Last: x1}, s)
 	wantKinds(t, "later", x2, dir, map[string]Kind{"state": Regular})
+	anew := newPages()
+	wantKinds(t, "anew", capture(t, Options{Follow: x2}, anew), dir, map[string]Kind{"state": Regular})
+	if len(anew.m) != 1 {
+		t.Errorf("%d pages were read of one", len(anew.m))
+	}
 	must(t, os.Remove(dir+"/state"))
 	x3 := capture(t, Options{Last: x2}, s)
 	wantKinds(t, "deleted", x3, dir, map[string]Kind{"state": Gone})

@@ -183,6 +183,7 @@ func (k *keeper) takeOver(ctx context.Context) error {
 		k.record = nil // adopted: nobody records its end
 	}
 	k.setTree(t, 0)
+	k.unwatched()
 	if k.rec.run.State != api.Running {
 		k.rec.run.State = api.Running
 		return k.putRun()
@@ -232,8 +233,10 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 		return err
 	}
 	k.printed("wakepoint: restored from " + g.String())
+	k.watchBuilt(rs.Handle())
 	t, err := rs.Run()
 	if err != nil {
+		k.unwatch()
 		_ = rs.Kill()
 		return err
 	}

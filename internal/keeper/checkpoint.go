@@ -36,6 +36,7 @@ func (k *keeper) checkpoint(ctx context.Context, o checkpointOptions) (store.Inf
 	k.setCheckpointing(true)
 	info, err := store.Info{}, k.room(o)
 	if err == nil {
+		k.watchTree(k.tree.Handle())
 		info, err = k.take(ctx, o)
 	}
 	end := time.Now()
@@ -138,6 +139,7 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 		return info, err
 	}
 	k.inherit, k.parent, k.index, k.kept = true, info.Generation, c.index, c.kept
+	k.captured(&c)
 	if o.hold {
 		if err := o.held(fz); err != nil {
 			return info, err
@@ -174,9 +176,10 @@ type capture struct {
 	index   *files.Index
 	reads   []engine.Mapped // what the tree only reads
 	kept    *files.Kept
-	full    bool // the buffer was too small
-	dumped  bool // the engine waits for Committed or Abandoned
-	over    bool // thawed or killed
+	batch   *files.Batch // what was written and closed; nil: not watched
+	full    bool         // the buffer was too small
+	dumped  bool         // the engine waits for Committed or Abandoned
+	over    bool         // thawed or killed
 	since   time.Time
 	pause   time.Duration
 }
@@ -220,7 +223,8 @@ func (k *keeper) buffer() int64 {
 // takeFiles fixes what the workload's files contain.
 func (c *capture) takeFiles() error {
 	k := c.k
-	o := k.fileOptions()
+	o, batch := k.fileOptions()
+	c.batch = batch
 	o.Prepared, o.Dirs = c.ready, c.fz.Dirs()
 	for _, f := range c.fz.Files() {
 		k.adviseOn(f.Path)
@@ -251,7 +255,7 @@ func (k *keeper) adviseOn(path string) {
 	defer k.mu.Unlock()
 	if len(k.notes) == 0 { // one is enough
 		k.notes = append(k.notes, note)
-		k.view.Notes = k.notes
+		k.view.Notes = k.allNotes()
 	}
 }
 
@@ -267,10 +271,15 @@ func (k *keeper) except() []string {
 
 // standsOn makes the next checkpoint go on from generation g: 0 is none.
 func (k *keeper) standsOn(g store.Generation) {
-	k.parent, k.index, k.kept = g, nil, nil
+	k.parent, k.index, k.kept, k.written.names = g, nil, nil, nil
 	if g == 0 {
 		return
 	}
+	defer func() {
+		if k.written.names = k.index; k.index == nil {
+			k.forgotten()
+		}
+	}()
 	r, err := k.v.OpenGeneration(g)
 	if err != nil {
 		return // everything is then taken anew

@@ -41,8 +41,11 @@ type world struct {
 	draft   *fakeDraft                 // the last one that was begun
 	whole   int                        // dumps that inherited nothing
 	scrubs  int
-	lasting bool // a scrub goes on until it is ended
-	ended   bool // it was
+	lasting bool       // a scrub goes on until it is ended
+	ended   bool       // it was
+	watch   *fakeWatch // the last one
+	blind   error      // nothing can be watched
+	partly  bool       // watches begin after their tree
 }
 
 type fakeGen struct {
@@ -176,6 +179,43 @@ func (w *world) Start(ctx context.Context, o engine.StartOptions) (tree, error) 
 	t.isRun = true
 	return t, nil
 }
+
+// fakeWatch is a watch that is told what was written.
+type fakeWatch struct {
+	w       *world
+	written []files.Written
+	notes   []string
+	marks   int
+	over    bool
+}
+
+func (w *world) Watch(h engine.Handle, except []string) (watch, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.blind != nil {
+		return nil, false, w.blind
+	}
+	w.watch = &fakeWatch{w: w}
+	return w.watch, !w.partly, nil
+}
+
+func (f *fakeWatch) Mark() error { f.marks++; return nil }
+
+func (f *fakeWatch) Collect() *files.Batch {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return &files.Batch{Files: slices.Clone(f.written)}
+}
+
+func (f *fakeWatch) Forget(b *files.Batch) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.written = f.written[len(b.Files):]
+}
+
+func (f *fakeWatch) Notes() []string { return f.notes }
+func (f *fakeWatch) Close() error    { f.over = true; return nil }
+func (f *fakeWatch) End() error      { return f.Close() }
 
 // dup stands for the init's own descriptor.
 func dup(f *os.File) *os.File {

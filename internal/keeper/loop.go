@@ -44,6 +44,7 @@ type keeper struct {
 	index   *files.Index     // of parent; nil: its files are taken anew
 	kept    *files.Kept      // of parent; nil: what it keeps is kept anew
 	unkept  map[string]bool  // what could not be kept the last time
+	written watching         // what the tree writes and closes
 	known   *lineage         // the generations; nil: to be read
 	meter   policy.Meter     // of what is written
 	stood   policy.Pause     // for its files, in the last checkpoint
@@ -67,7 +68,8 @@ type keeper struct {
 	live tree          // nil when none runs
 	seen *terminal.Hub // nil when there is no terminal
 	// what the owner should know; shared with views, only appended to
-	notes []string
+	notes  []string
+	unseen []string // what is not captured of the files that the tree writes; replaced
 }
 
 // request is one that the loop answers.
@@ -131,6 +133,7 @@ func (k *keeper) setTree(t tree, due time.Duration) {
 	k.beat.Reset(0)
 	k.scrubDue.Reset(scrubFirst)
 	k.hold(t)
+	k.watchTree(t.Handle())
 }
 
 // hold makes t the tree; nil is none.
@@ -158,6 +161,7 @@ func (k *keeper) dropTree(wait *uint32) {
 			_ = k.hub.Close()
 		}
 	}
+	k.unwatch()
 	t := k.tree
 	k.hold(nil)
 	if t != nil {

@@ -34,18 +34,26 @@ func (c *capture) prepare(ctx context.Context) error {
 		open, err = k.tree.Written()
 		return open, err
 	}
-	c.ready, err = files.Prepare(k.fileOptions(), now, &running{ctx, s})
+	o, _ := k.fileOptions()
+	c.ready, err = files.Prepare(o, now, &running{ctx, s})
 	return err
 }
 
-// fileOptions says what is captured, beside what the tree holds open.
-func (k *keeper) fileOptions() files.Options {
-	return files.Options{
+// fileOptions says what is captured, beside what the tree holds open: b is
+// what it has written and closed, nil when nobody watches.
+func (k *keeper) fileOptions() (o files.Options, b *files.Batch) {
+	o = files.Options{
 		Trees:  k.rec.policy.Data,
 		Except: k.except(),
 		Keep:   k.rec.policy.Files == api.FilesKeep,
 		Last:   k.index,
+		Follow: k.written.names,
 	}
+	if w := k.written.w; w != nil {
+		b = w.Collect()
+		o.Written, o.Gone = b.Files, b.Gone
+	}
+	return o, b
 }
 
 // running is a section that takes contents as long as somebody wants them.

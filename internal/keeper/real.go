@@ -89,6 +89,22 @@ func (realMachine) Orphan(path string) (engine.Handle, error) {
 	return engine.Handle{}, os.ErrProcessDone
 }
 
+// Watch watches all of a tree in namespaces of its own, and of others what
+// their own processes do.
+func (realMachine) Watch(h engine.Handle, except []string) (watch, bool, error) {
+	of, group := files.Of{PID: int(h.Init), Except: except}, -1
+	if h.Init == 0 {
+		of.PID, of.Tree = int(h.Command), true
+	} else {
+		group = h.Watched()
+	}
+	w, err := files.NewWatch(of, group)
+	if err != nil {
+		return nil, false, err
+	}
+	return w, group >= 0, nil
+}
+
 // holds says whether the process of a /proc directory has path open.
 func holds(dir, path string) bool {
 	fds, err := os.ReadDir(dir + "/fd")

@@ -65,5 +65,5 @@ func (k *keeper) mend(found []store.Damage) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.notes = append(slices.Clip(k.notes), note)
-	k.view.Notes = k.notes
+	k.view.Notes = k.allNotes()
 }

@@ -24,6 +24,19 @@ type machine interface {
 	// that was started by a keeper that died before it could write down what it
 	// had started. os.ErrProcessDone when there is none.
 	Orphan(path string) (engine.Handle, error)
+	// Watch begins to watch what a tree writes and closes. whole: so it was
+	// before anything of the tree ran, whoever looked.
+	Watch(h engine.Handle, except []string) (w watch, whole bool, err error)
+}
+
+// watch names the files that a tree writes and closes. files.Watch is the real one.
+type watch interface {
+	Mark() error
+	Collect() *files.Batch
+	Forget(b *files.Batch)
+	Notes() []string
+	Close() error
+	End() error
 }
 
 // tree is a process tree under protection. Calls must come one at a time,

@@ -27,7 +27,7 @@ func (k *keeper) publish() {
 	v.Generation, v.LastPauseSeconds = old.Generation, old.LastPauseSeconds
 	v.FilesPauseSeconds, v.SlowFiles = old.FilesPauseSeconds, old.SlowFiles
 	v.LastCheckpointSeconds, v.LastCheckpointAt = old.LastCheckpointSeconds, old.LastCheckpointAt
-	v.Notes = k.notes
+	v.Notes = k.allNotes()
 	v.Checkpointing, v.Failures = old.Checkpointing, old.Failures
 	v.SizeBytes, v.WrittenDayBytes = old.SizeBytes, old.WrittenDayBytes
 	if k.rec.run.State == api.Running {

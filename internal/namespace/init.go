@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/fanotify"
 )
 
 // Name is argv[0] by which a process knows that it is to become an init.
@@ -33,7 +34,8 @@ const (
 	FDSelf   = 11 // while a tree is being built: a pidfd of the builder
 	fdTime   = 12 // the time namespace to enter
 	fdHelper = 13 // the program that becomes the init
-	fdEnter  = 14 // what enters the one and executes the other
+	fdEnter  = 14 // what enters the one and executes the other; then, kept:
+	FDWatch  = 14 // the group that is told of files that are written and closed (package fanotify)
 )
 
 // Plan tells the init what to set up; it comes as gob on fdConfig: arguments are bytes, which JSON would change.
@@ -98,6 +100,7 @@ func becomeInit() result {
 		return r
 	}
 	var plan Plan
+	watched := false
 	if err := gob.NewDecoder(os.NewFile(fdConfig, "config")).Decode(&plan); err != nil {
 		return fail("read the plan", err)
 	}
@@ -110,6 +113,7 @@ func becomeInit() result {
 			return fail("set up the mounts", err)
 		}
 		firstPID(plan.FirstPID)
+		watched = watchMounts() == nil
 	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fail("become a subreaper", err)
 	}
@@ -123,7 +127,7 @@ func becomeInit() result {
 			return fail("start the command", err)
 		}
 	}
-	return fail("become the init", becomeStub(command, plan.Restore != 0))
+	return fail("become the init", becomeStub(command, plan.Restore != 0, watched))
 }
 
 // mountOwn gives the namespace its own /proc and /dev/pts. Everything else
@@ -143,6 +147,25 @@ func mountOwn() error {
 		return fmt.Errorf("mount /dev/pts: %w", err)
 	}
 	return nil
+}
+
+// watchMounts marks the mounts before anything of the tree runs. The group
+// outlives keepers, and what is closed while none reads waits for the next.
+// Where that is not possible the keeper tries, and says what it misses.
+func watchMounts() error {
+	group, err := fanotify.Open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(group)
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	if _, err := fanotify.MarkAll(group, os.Getpid(), text); err != nil {
+		return err
+	}
+	return unix.Dup3(group, FDWatch, unix.O_CLOEXEC)
 }
 
 // firstPID moves the namespace's PID counter above the host's range where the
@@ -242,7 +265,7 @@ func lookPath(name string, env []string) (string, error) {
 }
 
 // becomeStub replaces this program by the init of package abi.
-func becomeStub(command int, building bool) error {
+func becomeStub(command int, building, watched bool) error {
 	fd, err := unix.MemfdCreate(Name, unix.MFD_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("memfd: %w", err)
@@ -273,6 +296,9 @@ func becomeStub(command int, building bool) error {
 	keep := []int{FDRecord, FDMaster, fdWait}
 	if building {
 		keep = append(keep, FDSelf)
+	}
+	if watched {
+		keep = append(keep, FDWatch)
 	}
 	for _, fd := range keep {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
