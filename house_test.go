@@ -53,7 +53,7 @@ internal/namespace:         internal/abi internal/fanotify
 internal/sockdiag:
 internal/sockopt:           internal/image internal/sys
 internal/description:       internal/image internal/sys
-internal/engine:            internal/abi internal/sys internal/procfs internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt internal/description internal/setting
+internal/engine:            internal/abi internal/sys internal/procfs internal/fanotify internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt internal/description internal/setting
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api

@@ -125,6 +125,26 @@ gone.seek(0)
 same("deleted", "deleted", gone.read())
 assert "kept" in os.listdir(d)
 `},
+	{what: "files that were written and closed, renamed too", how: "they have the generation's contents, if they were written before it", program: `
+n = 0
+def step():
+    global n
+    n += 1
+    open("closed", "w").write(str(n))
+    open("new", "w").write(str(n))
+    os.rename("new", "replaced")
+    open("journal", "w").write(str(n))
+    os.unlink("journal")
+step()
+print("ready", flush=True)
+while not os.path.exists("gate"):
+    step() # goes on after the checkpoint; a restore takes it back
+    for i in range(20):
+        time.sleep(0.001)
+        same("closed", str(n), open("closed").read())
+        same("renamed", str(n), open("replaced").read())
+        same("deleted", False, os.path.exists("journal"))
+`},
 	{what: "executables, libraries, files that are only read", how: "kept by content: they come back where the host has others by then, or none", program: `
 import shutil
 open("read", "w").write("was read")

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/abi"
+	"github.com/wakepoint/wakepoint/internal/fanotify"
 	"github.com/wakepoint/wakepoint/internal/memory"
 	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
@@ -59,6 +60,8 @@ func Probe() []Feature {
 			}
 			return m.Close()
 		}))
+	add("files that are written and closed are captured (fanotify)", false, "run as root on a kernel with CONFIG_FANOTIFY; without it `--data DIR` captures a directory whole",
+		fanotify.Probe(os.TempDir()))
 	add("UNIX socket table (sock_diag)", true, "a kernel with CONFIG_UNIX_DIAG is needed", func() error { _, err := sockdiag.Unix(); return err }())
 	return out
 }

@@ -138,7 +138,7 @@ func Read(group int, buf []byte, f func(Event)) (int, error) {
 	return count, nil
 }
 
-// Probe tries, on a file without a name in a directory, whether a file that is
+// Probe tries, on a file in a directory that loses its name at once, whether a file that is
 // written and closed is seen. It leaves nothing behind.
 func Probe(dir string) error {
 	group, err := Open()
@@ -146,13 +146,12 @@ func Probe(dir string) error {
 		return err
 	}
 	defer unix.Close(group)
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	f, err := os.CreateTemp(dir, ".wakepoint-probe-")
 	if err != nil {
-		return &os.PathError{Op: "make a file in", Path: dir, Err: err}
+		return err
 	}
-	err = Mark(group, dir)
-	unix.Close(fd)
-	if err != nil {
+	err = errors.Join(os.Remove(f.Name()), Mark(group, dir))
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	seen := 0
