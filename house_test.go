@@ -43,7 +43,7 @@ durable/session:            durable
 durable/durabletest:        durable internal/disk internal/disk/crashfs
 internal/procfs:            internal/abi
 internal/fanotify:          internal/procfs
-internal/files:             internal/disk internal/fanotify internal/sys
+internal/files:             internal/disk internal/fanotify internal/procfs internal/sys
 internal/image:             internal/abi
 internal/tape:              internal/abi
 internal/setting:           internal/abi internal/image internal/procfs internal/tape

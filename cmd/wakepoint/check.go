@@ -44,7 +44,7 @@ func (a *app) checkPID(typed string) error {
 	if err != nil {
 		return err
 	}
-	obstacles, err := engine.Check(engine.PID(pid))
+	obstacles, err := keeper.Check(engine.PID(pid))
 	if err != nil {
 		return about(fmt.Sprintf("pid %d", pid), err)
 	}
@@ -75,7 +75,7 @@ func (a *app) checkNew(ctx context.Context, argv []string, after time.Duration) 
 		return api.Errorf(api.CodeFailed, "look at it sooner with --after 100ms", "%s ended before it was looked at", argv[0])
 	case <-time.After(after):
 	}
-	obstacles, err := engine.Check(tree.Handle().Command)
+	obstacles, err := keeper.Check(tree.Handle().Command)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ type Watch struct {
 	files   map[fileName]fileSeen
 	gone    map[string]uint64
 	sweepAt int
-	kin     kin
+	kin     *kin
 	mounts  string   // mountinfo when the marks were made
 	blind   []string // mount points that could not be marked
 	missed  missed
@@ -130,7 +130,7 @@ func newWatch(of Of, group int) (*Watch, error) {
 		of: of, file: os.NewFile(uintptr(group), "fanotify"), stop: make(chan struct{}), done: make(chan struct{}),
 		buf: make([]byte, fanotify.BufferSize), name: make([]byte, unix.PathMax),
 		files: map[fileName]fileSeen{}, gone: map[string]uint64{}, sweepAt: sweepMin,
-		kin: kin{root: of.PID, known: map[int]bool{}}, missed: missed{most: map[string]int{}},
+		kin: newKin(of.PID), missed: missed{most: map[string]int{}},
 	}
 	var err error
 	if w.fds, err = os.Open("/proc/self/fd"); err == nil {

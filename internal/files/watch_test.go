@@ -136,8 +136,7 @@ func TestWatchOfATree(t *testing.T) {
 
 func TestKinRemembersTheEnded(t *testing.T) {
 	p := newProgram(t, false)
-	k := kin{root: p.pid, known: map[int]bool{}}
-	k.begin()
+	k := newKin(p.pid)
 	if ours, known := k.is(p.pid); !ours || !known {
 		t.Errorf("the root: %v %v", ours, known)
 	}

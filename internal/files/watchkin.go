@@ -15,6 +15,12 @@ type kin struct {
 	fresh map[int]bool // what was seen since begin
 }
 
+func newKin(root int) *kin {
+	k := &kin{root: root, known: map[int]bool{}}
+	k.begin()
+	return k
+}
+
 const kinMax = 65536
 
 // begin says that what was seen must be looked at anew.

@@ -27,6 +27,9 @@ type checkpointOptions struct {
 	// thawing. When held fails the tree is thawed.
 	hold bool
 	held func(frozen) error
+	// anyone: others may have the files open for writing too.
+	anyone bool
+	asked  bool // by a person
 }
 
 // checkpoint takes a generation, keeps the books of it and sets the time of
@@ -134,6 +137,11 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 		}
 	}
 	d.Still(false)
+	if !o.anyone {
+		if err := k.shared(c.files, o.asked || o.hold); err != nil {
+			return info, err
+		}
+	}
 	info, err = c.commit(ctx, o.tag)
 	if err != nil {
 		return info, err

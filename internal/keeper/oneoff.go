@@ -63,7 +63,7 @@ func (s Site) DumpTo(ctx context.Context, dir string, pid int, leaveRunning bool
 	}
 	defer t.Close()
 	k.tree = t
-	o := checkpointOptions{hold: !leaveRunning, held: frozen.Kill}
+	o := checkpointOptions{hold: !leaveRunning, held: frozen.Kill, anyone: true} // it has no --files to choose
 	if _, err := k.take(ctx, o); err != nil {
 		return explainDump(dir, err)
 	}

@@ -24,7 +24,7 @@ func (k *keeper) serve(ctx context.Context, r *request) error {
 	var out api.Reply
 	switch r.Op {
 	case api.OpCheckpoint:
-		info, cerr := k.checkpoint(ctx, checkpointOptions{tag: r.Tag})
+		info, cerr := k.checkpoint(ctx, checkpointOptions{tag: r.Tag, asked: true})
 		if err = cerr; err == nil {
 			g := row(info, api.Committed)
 			out.Generation = &g

@@ -15,13 +15,14 @@ import (
 
 // watching is what is known of the files that a tree writes and closes.
 type watching struct {
-	w      watch        // nil: none
-	names  *files.Index // of parent: whose files are followed
-	whole  bool         // w began before the tree
-	off    bool         // none is wanted, and nothing is marked
-	blind  error        // why there is none; nil: there is, or none is wanted
-	gap    string       // says when nobody watched; empty: always
-	beyond string       // says that files were too many
+	w      watch         // nil: none
+	names  *files.Index  // of parent: whose files are followed
+	whole  bool          // w began before the tree
+	off    bool          // none is wanted, and nothing is marked
+	blind  error         // why there is none; nil: there is, or none is wanted
+	gap    string        // says when nobody watched; empty: always
+	beyond string        // says that files were too many
+	others files.Outside // who else has what the tree has open for writing
 }
 
 // watchTree sees to it that what the tree writes and closes is watched, on all
