@@ -148,6 +148,26 @@ func TestCheckpointsAtIntervals(t *testing.T) {
 	})
 }
 
+// A first checkpoint that fails is tried again soon, however long the interval.
+func TestFirstCheckpointIsTriedAgain(t *testing.T) {
+	bubble(t, api.Policy{EverySeconds: 3600}, func(r *rig) {
+		failed := false
+		r.w.failWith(func(_ int, s string) error {
+			if s == "freeze" && !failed {
+				failed = true
+				return errFake
+			}
+			return nil
+		})
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if g := r.w.generations(); !failed || len(g) != 1 {
+			t.Errorf("generations %v", g)
+		}
+	})
+}
+
 func TestCleanEndsFinish(t *testing.T) {
 	for _, wait := range []uint32{0, 15, 2} {
 		bubble(t, api.Policy{}, func(r *rig) {

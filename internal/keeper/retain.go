@@ -74,9 +74,17 @@ func limitOf(n, usual int64) int64 {
 	return max(0, n)
 }
 
+// firstEvery is the interval at most while there is nothing to go back to: a
+// first checkpoint that failed is not tried again only in an hour.
+const firstEvery = time.Second
+
 // pace sets the time of the next checkpoint after one from start to end.
 func (k *keeper) pace(start, end time.Time) {
-	due, why := policy.Pace(start, end, k.every(), k.failures, k.meter.Wait(end, k.writeLimit()), k.stood)
+	every := k.every()
+	if k.failures > 0 && k.parent == 0 {
+		every = min(every, firstEvery)
+	}
+	due, why := policy.Pace(start, end, every, k.failures, k.meter.Wait(end, k.writeLimit()), k.stood)
 	k.due.Reset(time.Until(due))
 	k.mu.Lock()
 	defer k.mu.Unlock()
