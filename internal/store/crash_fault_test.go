@@ -143,3 +143,36 @@ func (s *stage) afterFull(t *testing.T, x *world, err error) {
 		t.Errorf("%s: %v", s.name, b)
 	}
 }
+
+// TestFirstLockCut ends the process that makes a workload before its name is
+// durable, and cuts the power while the next one locks that. There is the
+// workload, or its name can be taken.
+func TestFirstLockCut(t *testing.T) {
+	st, all := newStage(t, scenes[0]), newTrial(t, 1)
+	last, calls := 0, 0
+	r := &rig{name: st.name}
+	r.seen = func(op disk.Op) {
+		if calls++; op.Verb == "syncdir" {
+			last = calls
+		}
+	}
+	x, err := st.play(t, r)
+	must(t, err)
+	x.release()
+	for n := range uint64(12) {
+		x, _ := st.play(t, &rig{name: st.name, at: last, way: killed})
+		x.release()
+		y := newWorld(x.disk, x.ledger.clone())
+		r := &rig{x: y, name: "the first lock"}
+		r.cuts = func(int) []uint64 {
+			return []uint64{crashfs.Drawn + 3*n, crashfs.Drawn + 3*n + 1, crashfs.Drawn + 3*n + 2}
+		}
+		y.disk.Watch(r.watch)
+		must(t, taken(y))
+		y.disk.Watch(nil)
+		for _, img := range r.images {
+			all.check(img, 0)
+		}
+	}
+	all.report()
+}

@@ -100,6 +100,7 @@ func (x *world) unread(base string, do func() error) error {
 // bringIn makes a workload that is seen when it is whole, as an import does.
 func (x *world) bringIn(name string) error {
 	x.begin(name)
+	x.note(func(b *book) { b.comes = true })
 	w, own, err := x.s.Incoming(name)
 	if err != nil {
 		return err
@@ -132,7 +133,9 @@ var scenes = []scene{
 		return firstErr(x.open, func() error { return x.create("w") })
 	}},
 	{"create a workload", fillStore(1), opened, func(x *world) error { return x.create("v") }},
-	{"bring a workload in", fillStore(1), opened, func(x *world) error { return x.bringIn("v") }},
+	{"bring a workload in", nothing, nothing, func(x *world) error {
+		return firstErr(x.open, func() error { return x.bringIn("w") })
+	}},
 	{"the first lock", func(x *world) error {
 		return firstErr(x.open, func() error { return x.create("w") })
 	}, opened, func(x *world) error { return x.take("w") }},
@@ -308,11 +311,15 @@ func (x *world) recover(cut bool) {
 			return
 		}
 		if !there {
+			remake := x.create
+			if b.comes {
+				remake = x.bringIn
+			}
 			if cut {
 				x.name = name
 				x.note(func(b *book) { *b = *newBook() })
 			}
-			if err := x.create(name); err != nil {
+			if err := remake(name); err != nil {
 				x.breaks("a name that is free can be taken", "%v", err)
 				return
 			}

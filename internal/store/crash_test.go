@@ -150,11 +150,15 @@ func btoi(b bool) int {
 }
 
 // everyFault plays a scene with one call that fails, for every call and way.
+// Where something was taken out, one promise that breaks is enough.
 func (t *trial) everyFault(s *stage, changes []bool, share int) {
 	for at := 1; at <= len(changes); at++ {
 		for _, w := range []way{failed, lied, killed} {
 			if w != failed && !changes[at-1] || t.rand.IntN(share) != 0 {
 				continue
+			}
+			if t.sabotage != nil && len(t.broken) > 0 {
+				return
 			}
 			t.points[fmt.Sprintf("%s/%d/%v", s.name, at, w)] = true
 			t.oneFault(s, at, w)

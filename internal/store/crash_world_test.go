@@ -46,6 +46,7 @@ type book struct {
 	old     *book // of the workload of the same name whose removal was begun
 	made    fate
 	hurt    bool // the file that says what it is may be damaged
+	comes   bool // it is brought in, and not made
 	gens    map[Generation]*promisedGen
 	records map[string]map[string]bool // the values that a record may have; absent: none
 	burned  Generation                 // no generation gets this number any more, or a lower one

@@ -4,6 +4,7 @@ import (
 	"path"
 
 	"github.com/wakepoint/wakepoint/internal/disk/crashfs"
+	"github.com/wakepoint/wakepoint/internal/seal"
 )
 
 // aim is a way to damage a store.
@@ -25,6 +26,7 @@ var aims = []aim{
 	{share: 1, hurt: (*flips).someManifest, late: true},
 	{share: 1, hurt: (*flips).bothManifests, next: true},
 	{share: 1, hurt: (*flips).whatItIs},
+	{share: 2, hurt: (*flips).someSeal},
 	{share: 1, hurt: (*flips).oldEpoch, next: true},
 	{share: 1, hurt: (*flips).otherEpoch, late: true},
 }
@@ -106,6 +108,16 @@ func (f *flips) whatItIs(t *trial, d *crashfs.FS) []wound {
 		wounds = append(wounds, flipBit(t, d, path.Join(crashStore, storeFile), envelopeHead, envelopeOverhead))
 	}
 	return wounds
+}
+
+// someSeal damages the seal at the end of a file, and nothing that it seals.
+func (f *flips) someSeal(t *trial, d *crashfs.FS) []wound {
+	for {
+		name := f.files[t.rand.IntN(len(f.files))]
+		if fi, err := d.Lstat(name); err == nil && kindOf(name) != "head" {
+			return []wound{flipBit(t, d, name, fi.Size()-seal.Overhead, fi.Size())}
+		}
+	}
 }
 
 // oldEpoch forges a state of long ago, of which no head tells: epochs rise

@@ -57,18 +57,42 @@ func callers(n int) string {
 	return strings.Join(all, " > ")
 }
 
+// coming is a workload that comes in.
+const coming = disk.TempPrefix + disk.TempPrefix + "w"
+
+// inPlace reports whether a site gives a file its name.
+func (s site) inPlace() bool {
+	return s.verb == "rename" && strings.Contains(s.kind, "/"+disk.TempPrefix)
+}
+
 // spare says why nothing breaks without a site; "" where something must.
 func spare(s site, late bool) string {
 	if late && strings.HasPrefix(s.kind, "w/packs/") {
 		return "no manifest refers to a pack before both are done; one that is torn is swept"
 	}
+	if strings.HasPrefix(s.kind, coming) && late {
+		return "nobody sees it before Admit, and by then both are done"
+	}
+	if strings.HasPrefix(s.kind, coming) && strings.HasPrefix(s.by, "Draft.") && strings.Contains(s.by, "writeState") {
+		return "what fails to come in is turned away"
+	}
 	if s.verb == "syncdir" {
 		switch {
-		case s.kind == "w" && strings.HasSuffix(s.by, "Record > Workload.withRecords"):
+		case (s.kind == "w" || s.kind == coming) && strings.HasSuffix(s.by, "Record > Workload.withRecords"):
 			return "the writer's Lock has made the directory"
+		case s.kind == "w" && s.by == "Workload.Lock > Workload.takeOver":
+			return "the state that is written next fsyncs it again"
+		case s.kind == "/workloads" && strings.HasSuffix(s.by, "withRecords"):
+			return "what could not be looked at is not made: takeOver has fsynced it"
+		case s.by == "Store.TurnAway > Store.sweep":
+			return "the sweep of Incoming has gone before; what comes in nobody sees"
 		case s.by == "Store.Create > Store.making" || s.by == "Store.Incoming > Store.making":
 			return "the workload that is made fsyncs it again"
-		case s.kind == "/" && s.by == "Store.Create > claim > syncAbove":
+		case s.kind == "/workloads" && strings.HasPrefix(s.by, "Store.Incoming"):
+			return "Admit fsyncs it, and before that there is nothing to see"
+		case s.kind == coming && strings.HasPrefix(s.by, "Store.Incoming") && !strings.HasSuffix(s.by, "withRecords"):
+			return "nobody sees it before Admit, and the making of its records fsyncs it again"
+		case s.kind == "/" && strings.HasSuffix(s.by, " > claim > syncAbove") && s.by != "Open > claim > syncAbove":
 			return "Open has fsynced it"
 		case s.kind == "/workloads" && s.by == "Store.Create > claim > syncAbove":
 			return "whoever locks the workload fsyncs it again"
@@ -149,7 +173,7 @@ func TestSabotage(t *testing.T) {
 	green := 0
 	for _, s := range sites {
 		for _, late := range []bool{false, true} {
-			if late && (s.verb != "rename" || !strings.Contains(s.kind, disk.TempPrefix)) {
+			if late && !s.inPlace() {
 				continue
 			}
 			what := "without  "
@@ -172,7 +196,7 @@ func TestSabotage(t *testing.T) {
 // sabotaged runs the suite without a site and returns the promise that broke.
 func sabotaged(t *testing.T, stages []*stage, s site, late bool) (promise string) {
 	trial := newTrial(t, 1)
-	trial.sabotage, trial.every = takeOut(s, late), true
+	trial.sabotage = takeOut(s, late)
 	defer func() {
 		if r := recover(); r != nil {
 			promise = fmt.Sprint("panic: ", r)
@@ -181,7 +205,8 @@ func sabotaged(t *testing.T, stages []*stage, s site, late bool) (promise string
 	broken := func() bool { return len(trial.broken) > 0 }
 	some := stages[:min(len(stages), 3)]
 	for _, st := range some {
-		if trial.everyCut(st, 6); broken() {
+		r := trial.everyCut(st, 6)
+		if trial.everyFault(st, r.changes, 1); broken() {
 			return trial.broken[0].promise
 		}
 	}
@@ -191,6 +216,7 @@ func sabotaged(t *testing.T, stages []*stage, s site, late bool) (promise string
 			return trial.broken[0].promise
 		}
 	}
+	trial.every = true
 	for _, st := range stages {
 		r := newTrial(t, 1).everyCut(st, 0)
 		if trial.everyFault(st, r.changes, 1); broken() {

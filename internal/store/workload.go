@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -203,10 +204,14 @@ func (l *writerLock) Close() error {
 	return err
 }
 
-// acquire takes the lock file.
+// acquire takes the lock file. What the directory is, is durable before the
+// first one is made: with that alone in it nobody could take its name again.
 func (w *Workload) acquire() (io.Closer, error) {
 	file := filepath.Join(w.dir, lockFile)
 	if _, err := w.fs.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		if err := w.fs.SyncDir(w.dir); err != nil {
+			return nil, err
+		}
 		f, err := w.fs.Create(file)
 		if err == nil {
 			err = f.Close()
@@ -220,11 +225,9 @@ func (w *Workload) acquire() (io.Closer, error) {
 
 // takeOver begins an epoch. The caller holds the lock file.
 func (w *Workload) takeOver() error {
-	// Whoever made these directories may have died before fsyncing their names.
-	for _, dir := range []string{filepath.Dir(w.dir), w.dir} {
-		if err := w.fs.SyncDir(dir); err != nil {
-			return err
-		}
+	// Whoever made the directory may have died before fsyncing its name.
+	if err := w.fs.SyncDir(filepath.Dir(w.dir)); err != nil {
+		return err
 	}
 	for _, d := range []*object.Dir{w.packs, w.manifests} {
 		if err := d.Make(); err != nil {
@@ -399,18 +402,8 @@ func (w *Workload) list() ([]Generation, error) {
 			gens = append(gens, g)
 		}
 	}
-	slices.SortFunc(gens, func(a, b Generation) int { return -cmpGeneration(a, b) })
+	slices.SortFunc(gens, func(a, b Generation) int { return cmp.Compare(b, a) })
 	return gens, nil
-}
-
-func cmpGeneration(a, b Generation) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // manifest reads a manifest, or where that is damaged its copy: ErrNotFound,
