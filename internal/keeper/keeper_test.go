@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -381,7 +380,11 @@ func TestLargeFilesAreCopiedBeforeTheFreeze(t *testing.T) {
 		t.Fatal(err)
 	}
 	const size = 8 << 20
-	if err := os.WriteFile(dir+"/large", bytes.Repeat([]byte("x"), size), 0o600); err != nil {
+	contents := make([]byte, size)
+	for i := range contents {
+		contents[i] = byte(i * i >> 7) // no two pieces are alike
+	}
+	if err := os.WriteFile(dir+"/large", contents, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	past := time.Now().Add(-time.Hour)
@@ -398,7 +401,7 @@ func TestLargeFilesAreCopiedBeforeTheFreeze(t *testing.T) {
 		})
 		r.begin(ActLaunch, RestoreOptions{})
 		r.only()
-		if before != size/4096 {
+		if before < size/4096 {
 			t.Errorf("%d pages were copied before the freeze, of %d", before, size/4096)
 		}
 	})
