@@ -62,8 +62,9 @@ func (k *keeper) down(err error, was runRecord) error {
 		return err
 	}
 	r := &k.rec.run
-	if !was.Wanted {
+	if half := r.PutBack; !was.Wanted {
 		*r = was
+		r.PutBack = half
 	}
 	r.Error = k.explain(err)
 	if r.Wanted {
@@ -165,7 +166,7 @@ func (k *keeper) goOn(ctx context.Context) error {
 		}
 	}
 	k.closeIncident()
-	if !r.Frozen {
+	if !r.Frozen && r.PutBack == 0 {
 		if err := k.startFresh(ctx); err != nil {
 			return err
 		}

@@ -199,12 +199,14 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 		return err
 	}
 	defer r.Close()
+	k.rec.run.PutBack = g
 	if err := k.begin(api.Restoring); err != nil {
 		return err
 	}
 	if err := k.putBack(r); err != nil {
 		return fmt.Errorf("put the files of %v back: %w", g, err)
 	}
+	k.rec.run.PutBack = 0
 	if err := k.openRecord(); err != nil {
 		return err
 	}

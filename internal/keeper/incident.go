@@ -183,9 +183,10 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 		}
 		head := l.head(k.rec.run)
 		line := l.line(head)
+		whole := k.rec.run.PutBack == 0 // its files are those of one instant
 		rules := policy.Rules{
-			Fresh:       k.rec.policy.OnCrash == api.OnFresh,
-			GiveUpFresh: k.rec.policy.GiveUp == api.OnFresh,
+			Fresh:       k.rec.policy.OnCrash == api.OnFresh && whole,
+			GiveUpFresh: k.rec.policy.GiveUp == api.OnFresh && whole,
 			Every:       k.every(),
 		}
 		d := policy.Next(rules, *in, candidates(line), k.rec.history.Bad)

@@ -35,7 +35,10 @@ type runRecord struct {
 	// Head is what the workload stands on as long as this run has made no
 	// generation: From, and while a run is being brought up what it stood on
 	// before. 0: nothing.
-	Head    store.Generation `json:"head"`
+	Head store.Generation `json:"head"`
+	// PutBack is the generation whose files are being put back: until that has
+	// been done, or another's were put back, nothing may run on what is there.
+	PutBack store.Generation `json:"put_back,omitempty"`
 	Handle  engine.Handle    `json:"handle"`
 	Started time.Time        `json:"started"`
 	// Frozen says of a stopped workload that its newest generation is the

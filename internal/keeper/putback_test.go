@@ -1,0 +1,38 @@
+package keeper
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/store"
+)
+
+// What was cut while files were put back is put back again before anything
+// runs, also where the policy is to start afresh: half of the files are of
+// another instant.
+func TestCutWhilePuttingBack(t *testing.T) {
+	for _, half := range []store.Generation{0, 2} {
+		bubble(t, api.Policy{OnCrash: api.OnFresh, GiveUp: api.OnFresh}, func(r *rig) {
+			r.begin(ActLaunch, RestoreOptions{})
+			time.Sleep(2500 * time.Millisecond) // g1 .. g3
+			r.only().exit(0)
+			synctest.Wait()
+			if err := <-r.done; err != nil {
+				t.Fatal(err)
+			}
+			run := r.records().run
+			run.Wanted, run.State, run.PutBack = true, api.Restoring, half
+			if err := putRecord(r.w, recordRun, run); err != nil {
+				t.Fatal(err)
+			}
+			r.begin(ActRecover, RestoreOptions{})
+			time.Sleep(100 * time.Millisecond)
+			run = r.records().run
+			if restored := run.From != 0; run.State != api.Running || restored != (half != 0) || run.PutBack != 0 {
+				t.Errorf("half put back %v: %+v", half, run)
+			}
+		})
+	}
+}
