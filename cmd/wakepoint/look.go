@@ -118,6 +118,9 @@ func statusFields(s api.Status) [][2]string {
 	if s.State == api.Running {
 		add("a crash now costs", "%s", secondsText(s.LostWorkSeconds))
 	}
+	if s.Health != "" {
+		add("health", "%s", s.Health)
+	}
 	if s.LastError != nil {
 		if s.Failures > 0 {
 			add("failing checkpoints", "%d; the last: %s", s.Failures, s.LastError.Message)
@@ -165,9 +168,9 @@ func policyText(p api.Policy) string {
 	for _, d := range p.Data {
 		words = append(words, "--data "+d)
 	}
-	for _, w := range [][2]string{{"files", p.Files}, {"on-crash", p.OnCrash}, {"on-exit", p.OnExit}, {"give-up", p.GiveUp}} {
+	for _, w := range [][2]string{{"files", p.Files}, {"on-crash", p.OnCrash}, {"on-exit", p.OnExit}, {"give-up", p.GiveUp}, {"health", p.Health}} {
 		if w[1] != "" {
-			words = append(words, "--"+w[0]+" "+w[1])
+			words = append(words, "--"+w[0]+" "+commandText([]string{w[1]}))
 		}
 	}
 	if p.PauseBudgetSeconds != 0 {

@@ -23,6 +23,7 @@ type policyFlags struct {
 	onCrash string
 	onExit  string
 	giveUp  string
+	health  string
 	logMax  int64
 	keep    int64
 	writes  int64
@@ -42,6 +43,7 @@ func (p *policyFlags) add(c *cobra.Command) {
 	f.Var((*limit)(&p.writes), "write-limit", "write at most this `SIZE` a second, averaged over an hour, or none for no limit (default 20MB)")
 	f.Var((*size)(&p.buffer), "buffer", "copy up to this `SIZE` while the program stands still, and stream what is more (default 256MiB)")
 	f.Var((*interval)(&p.budget), "pause-budget", "stretch the interval when the program stands still for its files for longer than this `DURATION` (default 100ms)")
+	f.StringVar(&p.health, "health", "", "ask by this `CHECK` whether the program is well: exec:COMMAND, tcp:HOST:PORT or a URL; three answers in a row that it is not are a crash")
 	f.Var(&choice{&p.giveUp, []string{api.GiveUpStop, api.OnFresh}}, "give-up", "`WHAT` to do when no generation lives: stop, or start the command fresh")
 }
 
@@ -50,7 +52,7 @@ func (p *policyFlags) policy() (api.Policy, error) {
 	data, err := absolute(p.data)
 	return api.Policy{
 		EverySeconds: p.every.Seconds(), Data: data,
-		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, LogMaxBytes: p.logMax,
+		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, Health: p.health, LogMaxBytes: p.logMax,
 		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer, PauseBudgetSeconds: p.budget.Seconds(),
 	}, err
 }
@@ -88,7 +90,7 @@ func (p *policyFlags) change(cmd *cobra.Command) (c api.PolicyChange, changed bo
 		to    **string
 	}{
 		{"files", &p.files, &c.Files}, {"on-crash", &p.onCrash, &c.OnCrash},
-		{"on-exit", &p.onExit, &c.OnExit}, {"give-up", &p.giveUp, &c.GiveUp},
+		{"on-exit", &p.onExit, &c.OnExit}, {"give-up", &p.giveUp, &c.GiveUp}, {"health", &p.health, &c.Health},
 	} {
 		if f.Changed(w.flag) {
 			*w.to, changed = w.value, true

@@ -144,6 +144,8 @@ type Status struct {
 	Failures              int        `json:"failures"` // checkpoints that failed since the last good one
 	LastError             *Error     `json:"last_error,omitempty"`
 
+	Health string `json:"health,omitempty"` // what the last health check said: well, or why not; "" without one
+
 	Damage *Error `json:"damage,omitempty"` // its own files are damaged, beside its generations; nil: they are whole
 
 	Ended      bool   `json:"ended"`                 // how the command ended is known

@@ -95,12 +95,15 @@ func addSeals(f *os.File, o *image.Object) error {
 	return nil
 }
 
-// openDeleted makes a file without a name in the directory where it was.
+// openDeleted makes a file without a name, in the directory where it was if there is one.
 func (r *restorer) openDeleted(o *image.Object) (*os.File, error) {
 	path := r.inside(o.Name)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if os.IsExist(err) {
+	switch {
+	case os.IsExist(err):
 		f, err = os.CreateTemp(filepath.Dir(path), ".wakepoint-*")
+	case os.IsNotExist(err): // the directory is gone too
+		f, err = os.CreateTemp("", ".wakepoint-*")
 	}
 	if err != nil {
 		return nil, err

@@ -99,6 +99,31 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// TestKeptAgain restores what had been restored: what was laid out the first
+// time is mapped from there, and stays.
+func TestKeptAgain(t *testing.T) {
+	dir := t.TempDir()
+	w := newPages()
+	n := library(t, dir+"/lib.so", noise(1, 9000))
+	x, _, err := Keep(nil, []Named{n}, w)
+	must(t, err)
+	must(t, os.Remove(n.Path))
+	shelf := NewShelf(x, w, dir+"/w/kept", dir+"/w")
+	f, err := shelf.File(n.Path, nil, os.ErrNotExist)
+	must(t, err, shelf.Tidy())
+	x, _, err = Keep(x, []Named{{Path: f.Name()}}, w)
+	must(t, err, f.Close())
+	again, err := os.Open(f.Name())
+	must(t, err)
+	shelf = NewShelf(x, w, dir+"/w/kept", dir+"/w")
+	g, err := shelf.File(f.Name(), again, nil)
+	must(t, err, shelf.Tidy())
+	if _, err := os.Stat(g.Name()); err != nil {
+		t.Errorf("what is in use was tidied away: %v", err)
+	}
+	must(t, g.Close())
+}
+
 // TestKeptInStore does not believe the times of a file that lies where others
 // could write.
 func TestKeptInStore(t *testing.T) {

@@ -49,6 +49,7 @@ func (s *Shelf) File(path string, f *os.File, err error) (*os.File, error) {
 			}
 		}
 		if k.is(f) {
+			s.out[filepath.Base(filepath.Dir(path))] = true // it may be one that an earlier restore laid out
 			return f, nil
 		}
 	}

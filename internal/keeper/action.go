@@ -131,7 +131,7 @@ func (k *keeper) judgeAbsence() error {
 		}
 		return errEnded
 	}
-	return k.noteDeath(end, at)
+	return k.noteDeath(end, at, "ended with "+describeEnd(known, wait))
 }
 
 // resumeProbation goes on with the trial that an earlier keeper began.

@@ -329,7 +329,7 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 	if err := c.d.Blob(files.IndexName, p); err != nil {
 		return store.Info{}, err
 	}
-	if err := c.keep(); err != nil {
+	if err := c.keep(x); err != nil {
 		return store.Info{}, fmt.Errorf("keep executables and libraries: %w", err)
 	}
 	if c.pause == 0 {

@@ -14,12 +14,14 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
 // world is an engine and a store in memory. Every step can be made to fail.
 type world struct {
-	mu     sync.Mutex // guards everything
+	ill    func() error // of health checks; nil: always well
+	mu     sync.Mutex   // guards everything
 	dir    string
 	steps  []string
 	fail   func(n int, step string) error // nil: nothing fails
@@ -390,4 +392,14 @@ func (f *fakeFrozen) Kill() error {
 	}
 	f.t.end(9)
 	return nil
+}
+
+func (w *world) Ask(context.Context, health.Check) error {
+	w.mu.Lock()
+	ill := w.ill
+	w.mu.Unlock()
+	if ill == nil {
+		return nil
+	}
+	return ill()
 }

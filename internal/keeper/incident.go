@@ -49,7 +49,7 @@ func (k *keeper) commandEnded(ctx context.Context) error {
 	end := endOf(known, wait)
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
 	if !end.Clean() {
-		return k.crashed(ctx, end)
+		return k.crashed(ctx, end, "ended with "+describeEnd(known, wait))
 	}
 	// What it leaves behind goes on as the workload: a daemon's own start.
 	select {
@@ -67,7 +67,7 @@ func (k *keeper) treeEnded(ctx context.Context) error {
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
 	end := endOf(known, wait)
 	if !end.Clean() || known && k.rec.policy.OnExit == api.OnRestore {
-		return k.crashed(ctx, end)
+		return k.crashed(ctx, end, "ended with "+describeEnd(known, wait))
 	}
 	return k.finish(api.Finished, nil)
 }
@@ -107,10 +107,10 @@ func describeEnd(known bool, wait uint32) string {
 	}
 }
 
-// crashed ends what is left of the tree and recovers.
-func (k *keeper) crashed(ctx context.Context, end policy.End) error {
+// crashed ends what is left of the tree and recovers. why says what it did.
+func (k *keeper) crashed(ctx context.Context, end policy.End, why string) error {
 	at := time.Now()
-	k.log.Warn("crash", "end", describeEnd(k.rec.run.Ended, k.rec.run.Wait))
+	k.log.Warn("crash", "it", why)
 	if end.Outside() {
 		select {
 		case <-ctx.Done():
@@ -122,7 +122,7 @@ func (k *keeper) crashed(ctx context.Context, end policy.End) error {
 		return fmt.Errorf("end what is left of it: %w", err)
 	}
 	k.dropTree(nil) // viewers may come again: it has not ended for good
-	err := k.insist(ctx, func() error { return k.noteDeath(end, at) })
+	err := k.insist(ctx, func() error { return k.noteDeath(end, at, why) })
 	if err == nil {
 		err = k.recover(ctx, false)
 	}
@@ -133,7 +133,7 @@ func (k *keeper) crashed(ctx context.Context, end policy.End) error {
 }
 
 // noteDeath opens an incident or, in one, records what became of the try.
-func (k *keeper) noteDeath(end policy.End, at time.Time) error {
+func (k *keeper) noteDeath(end policy.End, at time.Time, why string) error {
 	h := &k.rec.history
 	if h.Incident == nil || len(h.Incident.Tries) == 0 {
 		h.Incident = &policy.Incident{Crashed: at}
@@ -149,7 +149,7 @@ func (k *keeper) noteDeath(end policy.End, at time.Time) error {
 				return err
 			}
 		}
-		t.Fate, t.Why = fate, "ended with "+describeEnd(end.Known, k.rec.run.Wait)+" after it was restored"
+		t.Fate, t.Why = fate, why+" after it was restored"
 	}
 	return k.putHistory()
 }

@@ -15,17 +15,23 @@ const keptName = "kept"
 
 // keep takes what the tree only reads into the generation, while it runs: a
 // restore needs it where the host has other files by then, or none.
-func (c *capture) keep() error {
+func (c *capture) keep(x *files.Index) error {
 	k := c.k
 	s, err := c.d.Section(files.KeptSection, k.kept != nil)
 	if err != nil {
 		return err
 	}
+	ours := map[string]bool{} // what is put back is as it was by then
+	for i := range x.Entries {
+		ours[x.Entries[i].Path] = true
+	}
 	list := make([]files.Named, 0, len(c.reads))
 	for _, m := range c.reads {
-		list = append(list, files.Named{Path: m.Path, Size: m.Size, Mtime: m.ModTime})
+		if !ours[m.Path] {
+			list = append(list, files.Named{Path: m.Path, Size: m.Size, Mtime: m.ModTime})
+		}
 	}
-	x, left, err := files.Keep(k.kept, list, s)
+	kept, left, err := files.Keep(k.kept, list, s)
 	if err != nil {
 		return err
 	}
@@ -41,11 +47,11 @@ func (c *capture) keep() error {
 	for _, path := range left {
 		k.unkept[path] = true
 	}
-	p, err := x.Encode()
+	p, err := kept.Encode()
 	if err != nil {
 		return err
 	}
-	c.kept = x
+	c.kept = kept
 	return c.d.Blob(files.KeptName, p)
 }
 

@@ -60,6 +60,10 @@ type keeper struct {
 	beat      *time.Timer         // the next heartbeat
 	failures  int                 // checkpoints in a row
 
+	pulse     policy.Pulse
+	answers   chan answer // of health checks
+	endChecks func()      // ends them, and waits for the last one; never nil
+
 	requests chan *request
 	released chan struct{} // closed when the keeper has let go of the workload
 
@@ -99,6 +103,7 @@ func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
 		released: make(chan struct{}),
 		scrubbed: make(chan []store.Damage),
 		endScrub: func() {},
+		answers:  make(chan answer), endChecks: func() {},
 	}
 	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat, &k.scrubDue} {
 		*t = time.NewTimer(time.Hour)
@@ -150,6 +155,7 @@ func (k *keeper) hold(t tree) {
 	k.mu.Lock()
 	k.live, k.seen = t, k.hub
 	k.mu.Unlock()
+	k.startChecks()
 }
 
 // dropTree lets go of the tree, which has ended or is to run on.
@@ -204,6 +210,10 @@ func (k *keeper) loop(ctx context.Context) error {
 			k.scrub(ctx)
 		case found := <-k.scrubbed:
 			k.mend(found)
+		case a := <-k.answers:
+			if err := k.answered(ctx, a); err != nil {
+				return err
+			}
 		case <-k.probation.C:
 			k.lived()
 		case <-command:
@@ -280,10 +290,15 @@ func (k *keeper) putHistory() error {
 	return nil
 }
 
-// lived ends the incident: the restored state has outlived its probation.
+// lived ends the incident: the restored state has outlived its probation, and
+// was found well if that is asked.
 func (k *keeper) lived() {
 	h := &k.rec.history
 	if h.Incident == nil {
+		return
+	}
+	if k.checked() && (!k.pulse.Well || k.pulse.Failed > 0) {
+		k.probation.Reset(checkEvery)
 		return
 	}
 	if n := len(h.Incident.Tries); n > 0 {

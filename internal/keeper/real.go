@@ -14,6 +14,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -47,6 +48,8 @@ func (realMachine) Restore(ctx context.Context, s engine.Source, o engine.Restor
 	}
 	return realRestored{r}, nil
 }
+
+func (realMachine) Ask(ctx context.Context, c health.Check) error { return c.Run(ctx) }
 
 func (realMachine) Alive(h engine.Handle) bool {
 	if h.BootID == "" || h.BootID != bootID() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -27,6 +28,8 @@ type machine interface {
 	// Watch begins to watch what a tree writes and closes. whole: so it was
 	// before anything of the tree ran, whoever looked.
 	Watch(h engine.Handle, except []string) (w watch, whole bool, err error)
+	// Ask makes a health check; nil is well.
+	Ask(ctx context.Context, c health.Check) error
 }
 
 // watch names the files that a tree writes and closes. files.Watch is the real one.

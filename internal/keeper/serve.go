@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/health"
 )
 
 // serve answers one request. An error ends the loop; the answer has been
@@ -176,8 +177,12 @@ func (k *keeper) set(c *api.PolicyChange) error {
 	if err := putRecord(k.v, recordPolicy, p); err != nil {
 		return fmt.Errorf("note the policy: %w", err)
 	}
+	asks := p.Health != k.rec.policy.Health
 	k.rec.policy = p
 	k.publish()
+	if asks {
+		k.startChecks()
+	}
 	if k.tree != nil {
 		k.pace(time.Now(), time.Now())
 		k.retain()
@@ -242,8 +247,8 @@ func checkPolicy(p api.Policy) error {
 	if p.KeepSizeBytes < -1 || p.WriteLimitBytes < -1 {
 		return api.Errorf(api.CodeUsage, "", "a limit of %d bytes makes no sense", min(p.KeepSizeBytes, p.WriteLimitBytes))
 	}
-	if p.Health != "" {
-		return api.Errorf(api.CodeUsage, "leave --health away", "health checks are not built yet")
+	if _, err := health.Parse(p.Health); err != nil {
+		return api.Errorf(api.CodeUsage, "exec:COMMAND, tcp:HOST:PORT or an http(s):// URL", "health check %w", err)
 	}
 	return errors.Join(
 		oneOf("files", p.Files, api.FilesRollback, api.FilesKeep),

@@ -32,6 +32,7 @@ func (k *keeper) publish() {
 	v.SizeBytes, v.WrittenDayBytes = old.SizeBytes, old.WrittenDayBytes
 	if k.rec.run.State == api.Running {
 		v.LastError = old.LastError // of checkpoints
+		v.Health = old.Health
 		v.IntervalSeconds, v.Stretched = old.IntervalSeconds, old.Stretched
 	}
 	k.view = v

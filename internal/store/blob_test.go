@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -41,5 +42,34 @@ func TestBlobByContent(t *testing.T) {
 	}
 	if sizes[3] < sizes[0]/2 {
 		t.Errorf("the list takes %d where nothing is known of it", sizes[3])
+	}
+}
+
+// TestBlobTwice stores what lies in a blob twice once, as the images of
+// processes that were forked do, and counts it once.
+func TestBlobTwice(t *testing.T) {
+	w := newWorkload(t, disk.OS{})
+	half := bytes.Repeat(page(2), 1)
+	for i := range 500 {
+		half = append(half, page(2*i)...)
+	}
+	data := slices.Concat(half, half, half)
+	for parent := range Generation(3) {
+		d, err := w.Begin(parent)
+		must(t, err)
+		must(t, d.Blob("tree", data))
+		info, err := d.Commit(context.Background(), CommitInfo{})
+		must(t, err)
+		if info.NewBytes > int64(len(half)+len(half)/2) {
+			t.Errorf("%v: %d bytes are stored of %d that come thrice", info.Generation, info.NewBytes, len(half))
+		}
+		r, err := w.OpenGeneration(info.Generation)
+		must(t, err)
+		got, err := r.Blob("tree")
+		must(t, err)
+		if !bytes.Equal(got, data) {
+			t.Errorf("%v: the blob differs", info.Generation)
+		}
+		must(t, r.Close())
 	}
 }

@@ -121,9 +121,13 @@ func (d *Draft) index(m *manifest) {
 			live[l.Pack] += l.Live
 		}
 	}
+	counted := map[place]bool{} // a blob may hold a piece twice
 	for _, b := range m.Blobs {
 		for _, p := range b.Pieces {
-			live[p.Pack] += p.entry().cost()
+			if e := p.entry(); !counted[e.place] {
+				counted[e.place] = true
+				live[p.Pack] += e.cost()
+			}
 		}
 	}
 	size := map[PackID]int64{}

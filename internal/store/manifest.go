@@ -165,7 +165,7 @@ func (m *manifest) check() error {
 			return errors.New("bad list of packs")
 		}
 		if p.Live < 0 || p.Size < packHeadSize || p.Live > p.Size {
-			return errors.New("bad pack size")
+			return fmt.Errorf("pack %v: %d bytes of %d are referred to", p.Pack, p.Live, p.Size)
 		}
 	}
 	for i, b := range m.Blobs {
