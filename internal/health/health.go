@@ -67,7 +67,7 @@ func Parse(text string) (Check, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return Check{}, fmt.Errorf("%q is none of exec:COMMAND, tcp:HOST:PORT, http://..., https://...", text)
+		return Check{}, fmt.Errorf("%q is none of http://..., https://..., exec:COMMAND and tcp:HOST:PORT", text)
 	}
 	return Check{kind: byHTTP, what: text}, nil
 }
