@@ -176,6 +176,11 @@ var scenes = []scene{
 	}},
 	{"drop some", fillStore(4), taken, func(x *world) error { return x.drop(1, 3) }},
 	{"forget the newest", fillStore(3), taken, func(x *world) error { return x.forget(3) }},
+	{"make one and forget it", fillStore(2), taken, func(x *world) error {
+		return firstErr(func() error {
+			return x.commit(script{parent: 2, inherit: true, pages: map[int64]int{0: 50}})
+		}, func() error { return x.forget(3) })
+	}},
 	{"forget all", fillStore(2), taken, func(x *world) error {
 		return firstErr(func() error { return x.forget(1) }, func() error { return x.forget(2) })
 	}},

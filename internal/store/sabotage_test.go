@@ -80,6 +80,10 @@ func spare(s site, late bool) string {
 		switch {
 		case (s.kind == "w" || s.kind == coming) && strings.HasSuffix(s.by, "Record > Workload.withRecords"):
 			return "the writer's Lock has made the directory"
+		case s.kind == "" && s.by == "Store.Create > Store.mark > writeRecord":
+			return "the workload that is made fsyncs it again"
+		case s.kind == "/workloads" && s.by == "Store.Create > openWorkload > claim":
+			return "syncAbove, right behind it, fsyncs it again"
 		case s.kind == "w" && s.by == "Workload.Lock > Workload.takeOver":
 			return "the state that is written next fsyncs it again"
 		case s.kind == "/workloads" && strings.HasSuffix(s.by, "withRecords"):
