@@ -32,6 +32,8 @@ need vim has vim
 need procps has top
 need util-linux has setpriv
 need systemd has systemd-analyze
+need xfsprogs has mkfs.xfs
+need btrfs-progs has mkfs.btrfs
 
 if [ -z "$missing" ]; then
 	exit 0

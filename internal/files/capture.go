@@ -59,6 +59,7 @@ type Capture struct {
 	clones []clone
 	// clonesLeft is how many more may be held.
 	clonesLeft int
+	room       room
 	flush      []int    // descriptors of files to be flushed
 	gone       []string // names that may not be there, oldest first
 	followed   int      // files outside the trees that were written
@@ -109,6 +110,7 @@ func newCapture(o Options, w Section) *Capture {
 		last:       map[string]before{},
 		held:       map[inode]Open{},
 		clonesLeft: clonesMax,
+		room:       room{},
 		beyond:     missed{most: map[string]int{}},
 		w:          w,
 	}

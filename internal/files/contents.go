@@ -73,7 +73,7 @@ func (c *Capture) regular(i int) error {
 			return err
 		}
 	}
-	if e.Size-from > slotMin && c.clonesLeft > 0 {
+	if e.Size-from > slotMin && c.clonesLeft > 0 && c.room.take(f.Name()) {
 		if k := cloned(f, filepath.Dir(e.Path)); k != nil {
 			c.clonesLeft--
 			c.clones = append(c.clones, clone{i, k, from, whole})
@@ -184,6 +184,32 @@ func cloned(f *os.File, dir string) *os.File {
 		return nil
 	}
 	return os.NewFile(uintptr(fd), f.Name())
+}
+
+// room is what file systems have free, by device, less what the programs take of
+// it when they write all over what is cloned: as long as a clone shares a block
+// with a file, writing to it takes a new one. Without that room a program would
+// be told that there is none where it has its blocks already.
+type room map[uint64]int64
+
+// take says whether there is room for a clone of a file, and that it is made.
+func (r room) take(path string) bool {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return false
+	}
+	if _, known := r[uint64(st.Dev)]; !known {
+		var on unix.Statfs_t
+		if unix.Statfs(path, &on) != nil {
+			return false
+		}
+		r[uint64(st.Dev)] = int64(on.Bavail) * on.Frsize
+	}
+	if n := st.Blocks * 512; n <= r[uint64(st.Dev)] {
+		r[uint64(st.Dev)] -= n
+		return true
+	}
+	return false
 }
 
 // contents writes a file's data into its slot, and holes where it has holes:

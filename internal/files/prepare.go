@@ -138,7 +138,7 @@ func (p *preparation) consider(path string) error {
 			n -= old.Size // Take reads no more either
 		}
 	}
-	if n > slotMin && p.clones < clonesMax && p.canClone(&e) {
+	if n > slotMin && p.clones < clonesMax && p.canClone(&e) && p.room.take(path) {
 		p.clones++
 		return nil
 	}
