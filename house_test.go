@@ -59,6 +59,7 @@ internal/terminal:          internal/sys
 internal/web:               internal/api
 internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/health internal/image internal/object internal/policy internal/redo internal/seal internal/store internal/terminal
 internal/vmtest:
+internal/vmtest/guest:      internal/vmtest
 cmd/wakepoint:              durable internal/api internal/engine internal/image internal/keeper internal/machine internal/object internal/object/s3 internal/store internal/terminal internal/web
 `
 

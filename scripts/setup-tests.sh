@@ -34,6 +34,8 @@ need util-linux has setpriv
 need systemd has systemd-analyze
 need xfsprogs has mkfs.xfs
 need btrfs-progs has mkfs.btrfs
+need qemu-system-x86 has qemu-system-x86_64
+need e2fsprogs has mkfs.ext4
 
 if [ -z "$missing" ]; then
 	exit 0
