@@ -1,5 +1,5 @@
 // Package api is the words that a keeper and its callers exchange, and the
-// caller's side of the exchange.
+// two sides of the exchange.
 //
 // A keeper listens on the UNIX socket keeper.sock (0600) in the directory of
 // its workload. A connection carries one request: the caller writes one line

@@ -123,7 +123,7 @@ func keeperPID(ctx context.Context, dir string) int {
 	if !ok {
 		return 0
 	}
-	cred, err := peer(u)
+	cred, err := api.Peer(u)
 	if err != nil {
 		return 0
 	}

@@ -52,7 +52,7 @@ func SlowFiles(h engine.Handle) ([]api.SlowFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll(list)
+	defer files.CloseAll(list)
 	rewritten := map[[2]uint64]bool{} // to others is only appended
 	for _, o := range list {
 		if id, _ := idOf(o.File); o.Mapped || !o.Append {

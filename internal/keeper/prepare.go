@@ -29,7 +29,7 @@ func (c *capture) prepare(ctx context.Context) error {
 		}
 	}()
 	var open []files.Open
-	defer func() { closeAll(open) }()
+	defer func() { files.CloseAll(open) }()
 	now := func() (list []files.Open, err error) {
 		open, err = k.tree.Written()
 		return open, err

@@ -155,6 +155,15 @@ type realTree struct{ *engine.Tree }
 
 func (t realTree) Written() ([]files.Open, error) { return written(t.Handle()) }
 
+// written lists what a running tree has open for writing or mapped shared. Its
+// init is none of it.
+func written(h engine.Handle) ([]files.Open, error) {
+	if h.Init != 0 {
+		return files.WrittenBy(int(h.Init), true)
+	}
+	return files.WrittenBy(int(h.Command), false)
+}
+
 func (t realTree) Freeze(ctx context.Context) (frozen, error) {
 	f, err := t.Tree.Freeze(ctx)
 	if err != nil {

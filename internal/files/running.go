@@ -1,4 +1,4 @@
-package keeper
+package files
 
 import (
 	"bytes"
@@ -11,27 +11,25 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/wakepoint/wakepoint/internal/engine"
-	"github.com/wakepoint/wakepoint/internal/files"
 )
 
-// written lists what a running tree has open for writing or mapped shared.
+// WrittenBy lists what running processes have open for writing or mapped
+// shared: pid and those below it, or with below only these. CloseAll ends it.
 // Whoever comes while it looks is looked at too, so that nothing is missed
 // that a process of the tree maps from before the call until after it.
-func written(h engine.Handle) ([]files.Open, error) {
-	var list []files.Open
+func WrittenBy(pid int, below bool) ([]Open, error) {
+	var list []Open
 	seen := map[int]bool{}
 	for again := true; again; {
 		again = false
-		for _, pid := range treeOf(h) {
+		for _, pid := range treeOf(pid, below) {
 			if seen[pid] {
 				continue
 			}
 			seen[pid], again = true, true
 			of, err := writtenBy(fmt.Sprintf("/proc/%d", pid))
 			if err != nil && !gone(err) {
-				closeAll(append(list, of...))
+				CloseAll(append(list, of...))
 				return nil, err
 			}
 			list = append(list, of...)
@@ -40,7 +38,8 @@ func written(h engine.Handle) ([]files.Open, error) {
 	return list, nil
 }
 
-func closeAll(list []files.Open) {
+// CloseAll closes the files of a list.
+func CloseAll(list []Open) {
 	for _, f := range list {
 		_ = f.File.Close()
 	}
@@ -49,12 +48,9 @@ func closeAll(list []files.Open) {
 // gone says of an error that the process, or what it had, has ended meanwhile.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
-// treeOf lists the processes of a tree, without its init.
-func treeOf(h engine.Handle) []int {
-	list := []int{int(h.Command)}
-	if h.Init != 0 {
-		list[0] = int(h.Init)
-	}
+// treeOf lists a process and its descendants, or with below only these.
+func treeOf(pid int, below bool) []int {
+	list := []int{pid}
 	for i := 0; i < len(list); i++ {
 		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", list[i]))
 		for _, t := range tasks {
@@ -66,15 +62,15 @@ func treeOf(h engine.Handle) []int {
 			}
 		}
 	}
-	if h.Init != 0 {
+	if below {
 		list = list[1:]
 	}
 	return list
 }
 
 // writtenBy is what one process has, by its directory in /proc.
-func writtenBy(proc string) ([]files.Open, error) {
-	var list []files.Open
+func writtenBy(proc string) ([]Open, error) {
+	var list []Open
 	fds, err := os.ReadDir(proc + "/fd")
 	if err != nil {
 		return nil, err
@@ -108,7 +104,7 @@ func writtenBy(proc string) ([]files.Open, error) {
 }
 
 // openOf is the regular file behind a link of /proc.
-func openOf(link string) (o files.Open, ok bool) {
+func openOf(link string) (o Open, ok bool) {
 	path, err := os.Readlink(link)
 	if err != nil {
 		return o, false
@@ -122,7 +118,7 @@ func openOf(link string) (o files.Open, ok bool) {
 		_ = f.Close()
 		return o, false
 	}
-	return files.Open{Path: path, File: f, Writable: true, Volatile: volatile(f)}, true
+	return Open{Path: path, File: f, Writable: true, Volatile: volatile(f)}, true
 }
 
 // volatile says that a file lies where a boot empties it.

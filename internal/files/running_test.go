@@ -1,4 +1,4 @@
-package keeper
+package files
 
 import (
 	"os"
@@ -7,13 +7,10 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/wakepoint/wakepoint/internal/engine"
-	"github.com/wakepoint/wakepoint/internal/files"
 )
 
 // TestWritten looks at this very process.
-func TestWritten(t *testing.T) {
+func TestWrittenBy(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("skip: needs root: /proc/PID/map_files")
 	}
@@ -47,12 +44,12 @@ func TestWritten(t *testing.T) {
 	over("shared", unix.MAP_SHARED)
 	over("private", unix.MAP_PRIVATE)
 
-	list, err := written(engine.Handle{Command: engine.PID(os.Getpid())})
+	list, err := WrittenBy(os.Getpid(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeAll(list)
-	got := map[string]files.Open{}
+	defer CloseAll(list)
+	got := map[string]Open{}
 	for _, o := range list {
 		st, err := o.File.Stat()
 		if err != nil || !st.Mode().IsRegular() {
@@ -63,7 +60,7 @@ func TestWritten(t *testing.T) {
 			got[name] = o
 		}
 	}
-	want := map[string]files.Open{
+	want := map[string]Open{
 		"written": {Writable: true},
 		"append":  {Writable: true, Append: true},
 		"shared":  {Writable: true, Mapped: true},
