@@ -14,10 +14,8 @@ const sectorSize = 512
 // once by whoever reads, and stand in the file only when they were flushed, or
 // as a cut lets them survive. It is plugged into one machine at a time.
 type Disk struct {
-	// Lies makes the disk confirm every flush and do none.
-	Lies bool
-
 	mu      sync.Mutex // guards what follows
+	lies    bool
 	file    *os.File
 	size    int64
 	pending []piece          // written and not flushed, in this order
@@ -78,6 +76,13 @@ func (d *Disk) Flushes() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.flushes
+}
+
+// Lie makes the disk confirm every flush from now on and do none.
+func (d *Disk) Lie() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lies = true
 }
 
 // Trip makes the disk stop at the n-th write or flush from now on: that one is
@@ -180,7 +185,7 @@ func (d *Disk) flush() (ok bool) {
 }
 
 func (d *Disk) commit() {
-	if d.Lies {
+	if d.lies {
 		return
 	}
 	for sector, data := range d.cached {

@@ -187,7 +187,9 @@ func TestDisk(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, conn := testDisk(t)
-			d.Lies = c.lies
+			if c.lies {
+				d.Lie()
+			}
 			if !c.after(conn) {
 				t.Fatal("refused")
 			}

@@ -1,0 +1,113 @@
+//go:build linux
+
+package vm
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+// entry is a way to lose power, and its share of all cuts.
+type entry struct {
+	name  string
+	share int                // of 50
+	lines func(n int) string // the kernel of the n-th boot
+	cycle func(g *rig)       // cuts what runs, and has it brought back
+}
+
+// entries are all there are. The first one is what is tried where little is.
+var entries = []entry{
+	{"work-6.1", 6, only(0), cutAtWork},
+	{"work-6.12", 6, only(1), cutAtWork},
+	{"commit-6.1", 6, only(0), cutAtCommit},
+	{"commit-6.12", 6, only(1), cutAtCommit},
+	{"gc-6.1", 4, only(0), cutAtGC},
+	{"gc-6.12", 4, only(1), cutAtGC},
+	{"recovery-6.1", 4, only(0), cutAtRecovery},
+	{"recovery-6.12", 4, only(1), cutAtRecovery},
+	{"kernels", 4, turns, cutAtWork},
+	{"numbers", 2, turns, cutAndOccupy},
+	{"clock", 2, turns, cutAndTurnClock},
+	{"poison", 2, turns, cutPoisoned},
+}
+
+// only boots the same kernel each time.
+func only(i int) func(int) string { return func(int) string { return lines[i] } }
+
+// turns boots each in turn.
+func turns(n int) string { return lines[n%len(lines)] }
+
+// random draws for one part of the run.
+func random(name string, n int) *rand.Rand {
+	h := fnv.New64a()
+	fmt.Fprint(h, name, n)
+	return rand.New(rand.NewPCG(*seed, h.Sum64()))
+}
+
+// TestPowerCuts cuts the power in every way there is, and says how many times
+// everything was as promised.
+func TestPowerCuts(t *testing.T) {
+	passed, all := 0, 0
+	for _, e := range shares() {
+		t.Run(e.name, func(t *testing.T) {
+			made, failed := 0, 0
+			for series := 1; made < e.share; series++ {
+				name := fmt.Sprintf("series-%d", series)
+				t.Run(name, func(t *testing.T) {
+					g := newRig(t, random(e.name, made))
+					defer func() {
+						made += max(g.made, 1) // one that does not even begin counts
+						if t.Failed() {
+							failed += max(g.open, 1)
+						}
+					}()
+					e.series(g, e.share-made)
+				})
+			}
+			report = append(report, fmt.Sprintf("vm: %s: %d of %d", e.name, made-failed, made))
+			passed, all = passed+made-failed, all+made
+		})
+	}
+	if session.missing == "" {
+		report = append(report, fmt.Sprintf("vm: %d of %d power cuts, seed %d, %s",
+			passed, all, *seed, strings.Join(lines[:kernelCount()], " and ")))
+	}
+}
+
+// shares are the entries with the number of cuts of each.
+func shares() []entry {
+	if *cuts == 0 {
+		e := entries[0]
+		e.share = 2
+		return []entry{e}
+	}
+	total, given, sum := 0, 0, 0
+	for _, e := range entries {
+		total += e.share
+	}
+	var list []entry
+	for _, e := range entries {
+		sum += e.share
+		e.share = *cuts*sum/total - given
+		given += e.share
+		if e.share > 0 {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// series makes n cuts on one disk, or a few more.
+func (e entry) series(g *rig, n int) {
+	boots := 0
+	g.next = func() string { boots++; return e.lines(boots - 1) }
+	g.boot(g.next(), time.Time{})
+	g.protect()
+	for g.made < n {
+		e.cycle(g)
+	}
+}

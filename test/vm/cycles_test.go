@@ -1,0 +1,203 @@
+//go:build linux
+
+package vm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// within draws an instant.
+func (g *rig) within(d time.Duration) time.Duration {
+	return time.Duration(g.r.Float64() * float64(d))
+}
+
+// cutAtWork cuts the power at a random instant.
+func cutAtWork(g *rig) {
+	g.promising()
+	g.waitPromise()
+	time.Sleep(g.within(4 * time.Second))
+	g.cut(g.survival())
+	g.back()
+}
+
+// quiet keeps off the disk whatever nobody waits for, so that what is written
+// is of the store.
+const quiet = "echo 0 >/proc/sys/vm/dirty_writeback_centisecs"
+
+// stopAt waits until the disk has stopped at one of the next n writes and
+// flushes, or for a while.
+func (g *rig) stopAt(n int, atMost time.Duration) {
+	select {
+	case <-g.disk.Trip(1 + g.r.IntN(n)):
+	case <-time.After(atMost):
+		g.t.Log("the disk was not used enough")
+	}
+}
+
+// cutAtCommit stops the disk while a generation is written, at some write or
+// flush.
+func cutAtCommit(g *rig) {
+	g.must(quiet)
+	g.promising()
+	g.waitPromise()
+	g.stopAt(60, time.Minute)
+	g.cut(g.survival())
+	g.back()
+}
+
+// cutAtGC stops it while generations are removed.
+func cutAtGC(g *rig) {
+	g.must(quiet)
+	g.promising()
+	g.waitPromise()
+	g.begin("while :; do wakepoint gc; done")
+	g.waitPromise()
+	g.waitPromise()
+	g.stopAt(80, time.Minute)
+	g.cut(g.survival())
+	g.back()
+}
+
+// cutAtRecovery stops it in the midst of the recovery, several times in a row.
+func cutAtRecovery(g *rig) {
+	g.promising()
+	g.waitPromise()
+	g.stopAt(200, time.Minute)
+	g.cut(g.survival())
+	cut := 1 + g.r.IntN(5)
+	for range cut {
+		g.boot(g.next(), time.Time{})
+		if g.r.IntN(2) == 0 {
+			g.must(quiet)
+		}
+		g.begin("wakepoint recover")
+		if g.r.IntN(3) == 0 {
+			time.Sleep(g.within(3 * time.Second))
+		} else {
+			g.stopAt(30, 15*time.Second)
+		}
+		g.cut(g.survival())
+	}
+	g.back()
+	if tries := g.status().Incident.Tries; tries < 1 || tries > cut+1 {
+		g.t.Fatalf("%d tries after %d cuts of the recovery", tries, cut)
+	}
+}
+
+// status is what is looked at of `status -o json`.
+type status struct {
+	PID       int
+	KeeperPID int `json:"keeper_pid"`
+	Incident  struct{ Tries int }
+}
+
+func (g *rig) status() (s status) {
+	g.t.Helper()
+	if err := json.Unmarshal([]byte(g.must("wakepoint status counter -o json")), &s); err != nil {
+		g.t.Fatal(err)
+	}
+	return s
+}
+
+// cutAndOccupy gives the process numbers that the keepers and their programs
+// had to others before they come back. One of the programs was adopted, and
+// wants its own number.
+func cutAndOccupy(g *rig) {
+	const adopted = onDisk + "/adopted"
+	if g.try("wakepoint status work").Code != 0 {
+		g.must("cd " + onDisk + "; setsid program work " + adopted + " </dev/null >out 2>&1 & sleep 2; wakepoint adopt $! --name work --cut --every 1s")
+	}
+	g.promising()
+	g.waitPromise()
+	g.waitPromise()
+	var rows []status
+	if err := json.Unmarshal([]byte(g.must("wakepoint ps -o json")), &rows); err != nil {
+		g.t.Fatal(err)
+	}
+	var numbers []string
+	for _, row := range rows {
+		for _, pid := range []int{row.PID, row.KeeperPID} {
+			for near := pid - 2; near <= pid+2; near++ {
+				numbers = append(numbers, fmt.Sprint(near))
+			}
+		}
+	}
+	g.cut(g.survival())
+	g.boot(g.next(), time.Time{})
+	taken := strings.Fields(g.must("program occupy " + strings.Join(numbers, " ")))
+	g.t.Logf("taken: %v", taken)
+	if len(taken) != len(numbers) {
+		g.t.Errorf("%d of %d process numbers are taken", len(taken), len(numbers))
+	}
+	g.bring()
+	g.goesOn(adopted, 1)
+}
+
+// cutAndTurnClock boots with a clock that is a year wrong.
+func cutAndTurnClock(g *rig) {
+	g.promising()
+	g.waitPromise()
+	time.Sleep(g.within(2 * time.Second))
+	g.cut(g.survival())
+	years := []int{-1, 1}[g.made%2]
+	g.boot(g.next(), time.Now().AddDate(years, 0, 0))
+	g.t.Logf("the clock says %s", strings.TrimSpace(g.must("date")))
+	g.bring()
+}
+
+// doom is more ticks than a program lives that is spoilt.
+const doom = 600 + 100
+
+// cutPoisoned spoils the program in secret: it dies of that a while later, and
+// so does whatever is restored from a generation that was taken since.
+func cutPoisoned(g *rig) {
+	g.promising()
+	g.waitPromise()
+	g.waitPromise()
+	g.must("touch /run/poison")
+	spoilt := g.look(onDisk + "/data")
+	time.Sleep(g.within(4 * time.Second))
+	g.interrupted = interruptsMax // what it came to meanwhile may be dead
+	g.cut(g.survival())
+	g.boot(g.next(), time.Time{})
+	if err := g.recover(); err != nil {
+		g.t.Fatal(err)
+	}
+	for count := uint64(0); count < spoilt+doom; time.Sleep(500 * time.Millisecond) {
+		if g.ctx.Err() != nil {
+			g.t.Fatalf("it does not get past %d, and was spoilt at about %d", count, spoilt)
+		}
+		if r := g.try("program look " + onDisk + "/data"); r.Code == 0 {
+			fmt.Sscan(r.Out, &count) // 0 when it says nothing
+		}
+	}
+	g.promised = promise{}
+	g.t.Log(g.must("wakepoint ps"))
+	g.whole()
+}
+
+// TestTeeth: a disk that confirms a flush and does none makes a promise a lie,
+// and the test must say so.
+func TestTeeth(t *testing.T) {
+	g := newRig(t, random("teeth", 0))
+	g.boot(lines[0], time.Time{})
+	g.protect()
+	g.promising()
+	g.waitPromise()
+	g.disk.Lie()
+	g.waitPromise()
+	g.waitPromise()
+	g.cut(0)
+	g.boot(lines[0], time.Time{})
+	err := g.recover()
+	t.Log(err)
+	if !errors.Is(err, errBroken) {
+		t.Fatal("a disk that ignores every flush is not noticed")
+	}
+	report = append(report, "vm: a disk that ignores flushes is noticed")
+}
