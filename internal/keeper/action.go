@@ -165,7 +165,7 @@ func (k *keeper) goOn(ctx context.Context) error {
 			return err
 		}
 	}
-	k.closeIncident()
+	k.endIncident()
 	if !r.Frozen && r.PutBack == 0 {
 		if err := k.startFresh(ctx); err != nil {
 			return err
@@ -280,7 +280,7 @@ func (k *keeper) putOne(ctx context.Context, o RestoreOptions) error {
 			return err
 		}
 	}
-	k.closeIncident()
+	k.endIncident()
 	passed, err := k.passedBy(o, i.Generation)
 	if err != nil {
 		return err
@@ -332,7 +332,7 @@ func (k *keeper) replace(ctx context.Context, i store.Info, o RestoreOptions) er
 		return fmt.Errorf("commit what runs first: %w", err)
 	}
 	k.dropTree(nil)
-	k.closeIncident()
+	k.endIncident()
 	k.say("what ran is kept as " + undo.Generation.String())
 	if err = k.restoreGeneration(ctx, i.Generation); err == nil {
 		k.chosen(passed)

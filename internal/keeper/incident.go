@@ -85,12 +85,7 @@ func (k *keeper) finish(s api.State, why *api.Error) error {
 	if s == api.Failed && why == nil {
 		r.Error = &api.Error{Code: api.CodeFailed, Message: "it ended with " + describeEnd(r.Ended, r.Wait)}
 	}
-	if k.rec.history.Incident != nil {
-		k.closeIncident()
-		if err := k.putHistory(); err != nil {
-			k.log.Error("close the incident", "err", err)
-		}
-	}
+	k.endIncident()
 	return k.putRun()
 }
 

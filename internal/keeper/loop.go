@@ -308,6 +308,15 @@ func (k *keeper) lived() {
 			h.Proven = append(h.Proven, t.Generation)
 		}
 	}
+	k.endIncident()
+}
+
+// endIncident closes the incident and notes that, so that its tries do not count
+// against what comes next, whoever looks after it then.
+func (k *keeper) endIncident() {
+	if k.rec.history.Incident == nil {
+		return
+	}
 	k.closeIncident()
 	if err := k.putHistory(); err != nil {
 		k.log.Error("close the incident", "err", err)

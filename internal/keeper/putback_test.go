@@ -36,3 +36,33 @@ func TestCutWhilePuttingBack(t *testing.T) {
 		})
 	}
 }
+
+// What a person puts back ends the incident for good: after a power cut the tries
+// that were made before it do not count.
+func TestRestoreEndsTheIncident(t *testing.T) {
+	for _, runs := range []bool{true, false} {
+		bubble(t, api.Policy{EverySeconds: 1}, func(r *rig) {
+			r.begin(ActLaunch, RestoreOptions{})
+			time.Sleep(2500 * time.Millisecond) // g1 .. g3
+			r.only().exit(3 << 8)
+			time.Sleep(500 * time.Millisecond)
+			if r.records().history.Incident == nil {
+				t.Fatal("a crash is no incident")
+			}
+			if runs {
+				if e := r.ask(api.Request{Op: api.OpRestore, Generation: "g2"}).Error; e != nil {
+					t.Fatal(e)
+				}
+			} else {
+				r.kill()
+				r.only().exit(9)
+				r.begin(ActRestore, RestoreOptions{Generation: "g2"})
+				time.Sleep(100 * time.Millisecond)
+			}
+			r.kill()
+			if in := r.records().history.Incident; in != nil {
+				t.Errorf("runs %v: %+v", runs, in)
+			}
+		})
+	}
+}

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		case "_guard":
 			err = GuardMain(os.Args[2:])
 		case "_keeper":
+			holdKeeper(os.Args[2:])
 			err = Main(context.Background(), os.Args[2:])
 		default:
 			os.Exit(m.Run())
