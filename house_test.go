@@ -31,6 +31,7 @@ internal/disk/crashfs:      internal/disk
 internal/policy:
 internal/api:
 internal/health:
+internal/service:
 internal/object:            internal/disk
 internal/object/s3:         internal/object
 internal/object/objecttest: internal/object
@@ -57,10 +58,11 @@ internal/engine:            internal/abi internal/sys internal/procfs internal/f
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api
-internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/health internal/image internal/object internal/policy internal/redo internal/seal internal/store internal/terminal
+internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/health internal/image internal/object internal/policy internal/redo internal/seal internal/service internal/store internal/terminal
 internal/vmtest:
 internal/vmtest/guest:      internal/vmtest
-cmd/wakepoint:              durable internal/api internal/engine internal/image internal/keeper internal/machine internal/object internal/object/s3 internal/store internal/terminal internal/web
+packaging:
+cmd/wakepoint:              durable internal/api internal/engine internal/image internal/keeper internal/machine internal/object internal/object/s3 internal/service internal/store internal/terminal internal/web packaging
 `
 
 // never are the pairs that may not meet at any distance, tests included. Each

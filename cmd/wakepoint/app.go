@@ -16,6 +16,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/keeper"
+	"github.com/wakepoint/wakepoint/internal/service"
 )
 
 // app is what all commands share: the streams, the environment and the
@@ -44,10 +45,16 @@ func (a *app) getenv(name string) string {
 	return ""
 }
 
+// Where root's store and key are: what units look at.
+const (
+	systemStore = "/var/lib/wakepoint"
+	systemKey   = "/etc/wakepoint/key"
+)
+
 // defaultPaths returns where the store and the key are when nobody says.
 func (a *app) defaultPaths(uid int) (store, key string) {
 	if uid == 0 {
-		store, key = "/var/lib/wakepoint", "/etc/wakepoint/key"
+		store, key = systemStore, systemKey
 	} else {
 		home := a.getenv("HOME")
 		state, config := a.getenv("XDG_STATE_HOME"), a.getenv("XDG_CONFIG_HOME")
@@ -81,8 +88,17 @@ func (a *app) keyPath(usual string) string {
 			return file
 		}
 	}
+	if _, err := os.Lstat(usual); errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(recoveryKey); err == nil {
+			return recoveryKey
+		}
+	}
 	return usual
 }
+
+// recoveryKey is where the key lies that systemd has handed to recovery, as
+// long as that is active: for all who may read it.
+const recoveryKey = "/run/credentials/" + service.Recovery + "/" + credentialName
 
 // lent says whether a key lies among the credentials of a service: nothing is
 // written beside it, and it is gone when the service is.
@@ -112,6 +128,10 @@ func (a *app) site() (keeper.Site, error) {
 		return keeper.Site{}, fmt.Errorf("find our own program: %w", err)
 	}
 	s := keeper.Site{StoreDir: store, KeyFile: key, Program: program, Strict: a.strict}
+	if os.Getuid() == 0 && store == systemStore && (key == systemKey || a.lent(key)) &&
+		service.Booted() && service.Installed(service.Template) != "" {
+		s.Units = &service.Units{}
+	}
 	if a.lent(key) {
 		_, usual := a.defaultPaths(os.Getuid())
 		if s.Beside = a.getenv("CONFIGURATION_DIRECTORY"); s.Beside == "" { // the service's own: /etc/wakepoint, too
@@ -174,7 +194,7 @@ The programs need no change.
 		a.attachCommand(), a.logsCommand(), a.recoverCommand(), a.verifyCommand(),
 		a.gcCommand(), a.pinCommand(), a.forgetCommand(), a.rmCommand(), a.exportCommand(), a.importCommand(),
 		a.dumpCommand(), a.checkCommand(), a.doctorCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand(), a.storeCommand(),
-		a.manCommand(), a.keeperCommand(), a.guardCommand(), a.demoProgramCommand(),
+		a.manCommand(), a.keeperCommand(), a.guardCommand(), a.unitCommand(), a.haltCommand(), a.demoProgramCommand(),
 	)
 	root.SetHelpCommand(a.helpCommand())
 	return root

@@ -18,20 +18,30 @@ import (
 )
 
 func (a *app) doctorCommand() *cobra.Command {
-	return a.formatFlag(a.command(&cobra.Command{
-		Use:   "doctor",
-		Short: "What this host can do: rights, kernel features, the store",
+	fix := false
+	cmd := a.formatFlag(a.command(&cobra.Command{
+		Use:   "doctor [--fix]",
+		Short: "What this host can do: rights, kernel features, the store, the units",
 		Long: `Try, by behaviour, what this host can do: the rights of this process, the kernel
-features that are used, the place of the store, and what is in it. It changes
-nothing, and fails when something is missing without which nothing works, or is
-damaged. Of a large store it reads what is small, and "wakepoint verify" all.`,
+features that are used, the place of the store, what is in it, and whether a
+boot brings back what was running. It changes nothing, and fails when something
+is missing without which nothing works, or is damaged. Of a large store it reads
+what is small, and "wakepoint verify" all.
+
+With --fix it installs and enables the units by which systemd looks after
+keepers, and brings everything back at boot.`,
 		Args: takes(0, 0),
 	}, []int{7}, func(ctx context.Context, args []string) error {
-		findings := []engine.Feature{rightsFinding(), storeFinding(a.storeDir)}
+		if fix {
+			if err := a.fixUnits(ctx); err != nil {
+				return err
+			}
+		}
 		site, err := a.site()
 		if err != nil {
 			return err
 		}
+		findings := []engine.Feature{rightsFinding(), a.unitsFinding(ctx, site.Program), storeFinding(a.storeDir)}
 		contents, err := contentsFinding(ctx, site)
 		if err != nil {
 			return err
@@ -41,6 +51,8 @@ damaged. Of a large store it reads what is small, and "wakepoint verify" all.`,
 		}
 		return a.printFindings(append(findings, engine.Probe()...))
 	}))
+	cmd.Flags().BoolVar(&fix, "fix", false, "install and enable the units of systemd")
+	return cmd
 }
 
 func (a *app) printFindings(findings []engine.Feature) error {

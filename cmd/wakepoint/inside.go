@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wakepoint/wakepoint/internal/keeper"
+	"github.com/wakepoint/wakepoint/internal/service"
 )
 
 // The names under which this program runs as something else. They are part of
@@ -13,6 +16,8 @@ import (
 const (
 	keeperName = "_keeper"
 	guardName  = "_guard"
+	unitName   = "_unit"
+	haltName   = "_halt"
 )
 
 // inside is a command that is not for people: its arguments belong to the
@@ -32,4 +37,53 @@ func (a *app) keeperCommand() *cobra.Command {
 
 func (a *app) guardCommand() *cobra.Command {
 	return inside(guardName, "The parent of a keeper", keeper.GuardMain)
+}
+
+// codeLeft is how the keeper of a unit ends that was told to leave.
+const codeLeft = 75
+
+func (a *app) unitCommand() *cobra.Command {
+	return inside(unitName, "The keeper of a workload, as its unit runs it", func(args []string) error {
+		if len(args) != 1 {
+			return misuse("", "one name is wanted")
+		}
+		site, err := a.site()
+		if err != nil {
+			return err
+		}
+		err = a.onNamed(context.Background(), site, args[0], func() error {
+			return keeper.UnitMain(context.Background(), site, args[0])
+		})
+		if errors.Is(err, keeper.ErrLeft) {
+			return exitCode(codeLeft)
+		}
+		return err
+	})
+}
+
+// haltCommand is what units do when they are stopped. Without names it is for
+// every workload.
+func (a *app) haltCommand() *cobra.Command {
+	return inside(haltName, "Checkpoint workloads and end them until recover", func(args []string) error {
+		ctx := context.Background()
+		site, err := a.site()
+		if err != nil || a.noStore(site) {
+			return err
+		}
+		if len(args) == 0 {
+			args = a.names(ctx)
+		}
+		goingDown := service.GoingDown(ctx)
+		failed := make([]error, len(args))
+		var halts sync.WaitGroup
+		for i, name := range args {
+			halts.Go(func() { failed[i] = about(name, keeper.Halt(ctx, site, name, goingDown, nil)) })
+		}
+		halts.Wait()
+		return a.each(args, func(name string) error {
+			err := failed[0]
+			failed = failed[1:]
+			return err
+		})
+	})
 }

@@ -57,6 +57,16 @@ type Spec struct {
 	Adopt    int       `json:"adopt,omitempty"` // adopted as this process of the host; 0: started by us
 	Cut      bool      `json:"cut,omitempty"`   // what an adopted program shares with the outside is replaced at recovery
 	Created  time.Time `json:"created"`
+
+	Inherit *Inherited `json:"inherit,omitempty"` // nil: what its keeper would pass on
+}
+
+// Inherited is what a program inherits from whoever starts it, beside its
+// directory and environment.
+type Inherited struct {
+	Limits      [][2]uint64 `json:"limits"` // soft and hard, by their numbers (getrlimit(2))
+	Nice        int         `json:"nice"`
+	OOMScoreAdj int         `json:"oom_score_adj"`
 }
 
 // The values of Policy's words.
@@ -228,6 +238,7 @@ const (
 	OpForget     = "forget"     // Generation, DryRun; Dropped, FreedBytes
 	OpCollect    = "collect"    // DryRun; Dropped, FreedBytes
 	OpRemove     = "remove"     // ends the workload without a checkpoint, and the keeper
+	OpHalt       = "halt"       // GoingDown; ends it as a power cut right after a checkpoint would, and the keeper
 )
 
 // Request is one request to a keeper.
@@ -239,8 +250,9 @@ type Request struct {
 	TimeoutSeconds float64       `json:"timeout_seconds,omitempty"`
 	Generation     string        `json:"generation,omitempty"`
 	Undo           bool          `json:"undo,omitempty"`
-	Remove         bool          `json:"remove,omitempty"`  // of pin: let it go
-	DryRun         bool          `json:"dry_run,omitempty"` // only say what would be done
+	Remove         bool          `json:"remove,omitempty"`     // of pin: let it go
+	DryRun         bool          `json:"dry_run,omitempty"`    // only say what would be done
+	GoingDown      bool          `json:"going_down,omitempty"` // of halt: so does the machine, end it also without a checkpoint
 	ReadOnly       bool          `json:"read_only,omitempty"`
 	Change         *PolicyChange `json:"change,omitempty"`
 }

@@ -22,16 +22,17 @@ type StartOptions struct {
 	// own /dev/pts); Stdin, Stdout and Stderr are then not used.
 	Terminal   bool
 	Rows, Cols uint16
-	Record     *os.File // the init writes the command's wait status here
-	HostIPC    bool     // share the host's System V IPC and message queues
-	Helper     string   // a program whose main calls InitMain first; "" is /proc/self/exe
+	Inherit    *Inherited // what the command gets instead of what this process would pass on; nil: that
+	Record     *os.File   // the init writes the command's wait status here
+	HostIPC    bool       // share the host's System V IPC and message queues
+	Helper     string     // a program whose main calls InitMain first; "" is /proc/self/exe
 }
 
 // Start runs a program in namespaces of its own, below an init. When the
 // command cannot be executed the error is an *ExecError and nothing is left.
 func Start(ctx context.Context, o StartOptions) (*Tree, error) {
 	plan := namespace.Plan{Namespaces: true, Argv: o.Argv, Env: o.Env, Dir: o.Dir, Umask: o.Umask,
-		Terminal: o.Terminal, Rows: o.Rows, Cols: o.Cols, FirstPID: namespace.PIDMax()}
+		Terminal: o.Terminal, Rows: o.Rows, Cols: o.Cols, FirstPID: namespace.PIDMax(), Inherit: o.Inherit}
 	sp := namespace.Spawn{Plan: plan, Helper: o.Helper, Record: o.Record, HostIPC: o.HostIPC,
 		Stdio: [3]*os.File{o.Stdin, o.Stdout, o.Stderr}}
 	in, err := sp.Start(ctx)
@@ -54,6 +55,12 @@ func Start(ctx context.Context, o StartOptions) (*Tree, error) {
 // InitMain turns this process into the init of a tree when it was started as
 // one; it returns at once otherwise. It must be the first thing that main does.
 func InitMain() { namespace.Main() }
+
+// Inherited is what a command inherits.
+type Inherited = namespace.Inherited
+
+// Heritage returns what a command that this process starts would inherit.
+func Heritage() (*Inherited, error) { return namespace.Heritage() }
 
 // ExecError says that the command could not be executed.
 type ExecError = namespace.ExecError

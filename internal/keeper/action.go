@@ -58,7 +58,7 @@ func (k *keeper) bring(ctx context.Context, a Action, o RestoreOptions) (words s
 // before, and was not meant to, stays what it was: nobody asked that it be
 // tried again.
 func (k *keeper) down(err error, was runRecord) error {
-	if errors.Is(err, errEnded) || errors.Is(err, errGivenUp) || k.rec.run.State == api.Failed || k.rec.run.State == api.Finished {
+	if errors.Is(err, errEnded) || errors.Is(err, errGivenUp) || errors.Is(err, errLeave) || k.rec.run.State == api.Failed || k.rec.run.State == api.Finished {
 		return err
 	}
 	r := &k.rec.run
@@ -98,6 +98,13 @@ func (k *keeper) bringBack(ctx context.Context) error {
 	}
 	if half {
 		k.clearOrphan(ctx)
+	}
+	if r.Frozen {
+		if err := k.resume(ctx); err != nil {
+			return err
+		}
+		k.resumeProbation()
+		return nil
 	}
 	if err := k.judgeAbsence(); err != nil {
 		return err
@@ -173,11 +180,17 @@ func (k *keeper) goOn(ctx context.Context) error {
 		k.recovered(&api.Recovery{Words: "started afresh"})
 		return nil
 	}
+	return k.resume(ctx)
+}
+
+// resume goes on from the state in which the workload was ended or, where that
+// is damaged, the newest one before it.
+func (k *keeper) resume(ctx context.Context) error {
 	l, err := readLineage(k.v)
 	if err != nil {
 		return err
 	}
-	head := l.head(*r)
+	head := l.head(k.rec.run)
 	newest, _ := l.info(head)
 	at := lostAt(k.v.Dir(), k.rec, newest)
 	if newest.Generation != 0 && len(l.lost(head, head)) == 0 {

@@ -89,7 +89,7 @@ func (k *keeper) startFresh(ctx context.Context) error {
 	o := engine.StartOptions{
 		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Umask: spec.Umask,
 		Stdout: out, Stderr: out, Record: k.record, HostIPC: spec.HostIPC,
-		Terminal: spec.Terminal, Rows: spec.Rows, Cols: spec.Cols, Helper: k.helper,
+		Terminal: spec.Terminal, Rows: spec.Rows, Cols: spec.Cols, Helper: k.helper, Inherit: (*engine.Inherited)(spec.Inherit),
 	}
 	if spec.Stdin != "" {
 		in, err := os.Open(spec.Stdin)
@@ -185,7 +185,7 @@ func (k *keeper) takeOver(ctx context.Context) error {
 	k.setTree(t, 0)
 	k.unwatched()
 	if k.rec.run.State != api.Running {
-		k.rec.run.State = api.Running
+		k.rec.run.State, k.rec.run.Frozen = api.Running, false
 		return k.putRun()
 	}
 	return nil

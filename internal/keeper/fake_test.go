@@ -48,6 +48,8 @@ type world struct {
 	watch   *fakeWatch // the last one
 	blind   error      // nothing can be watched
 	partly  bool       // watches begin after their tree
+
+	goingDown bool // the whole machine
 }
 
 type fakeGen struct {
@@ -392,6 +394,12 @@ func (f *fakeFrozen) Kill() error {
 	}
 	f.t.end(9)
 	return nil
+}
+
+func (w *world) GoingDown(context.Context) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.goingDown
 }
 
 func (w *world) Ask(context.Context, health.Check) error {

@@ -1,11 +1,13 @@
 package keeper
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/service"
 )
 
 // reportFD is the descriptor on which a keeper reports its action to
@@ -133,6 +136,101 @@ func (a arguments) wantsKeeper() bool {
 	}
 	st := rec.run.State
 	return st == api.Starting || st == api.Restoring || realMachine{}.Alive(rec.run.Handle)
+}
+
+// order has the workload's unit start a keeper that does an action.
+func (s Site) order(ctx context.Context, dir string, a arguments, progress Progress) (out Outcome, execCode int, err error) {
+	unit := service.Unit(a.Name)
+	offer, err := s.Units.Offer(a.Name)
+	if errors.Is(err, service.ErrBusy) {
+		return out, 0, api.Errorf(api.CodeLocked, "`wakepoint status "+a.Name+"` shows what becomes of it", "%w", err)
+	}
+	if err != nil {
+		return out, 0, fmt.Errorf("start %s: %w", unit, err)
+	}
+	defer offer.Close()
+	c, err := offer.Taken(ctx)
+	if ctx.Err() != nil {
+		return out, 0, ctx.Err()
+	}
+	if err != nil {
+		return out, 0, api.Errorf(api.CodeFailed, "`systemctl status "+unit+"` shows why; `wakepoint doctor --fix` installs the units", "%w", err)
+	}
+	defer c.Close()
+	if err := api.WriteLine(c, unitOrder{a.Action, a.RestoreOptions}); err != nil {
+		return out, 0, fmt.Errorf("give the keeper its order: %w", err)
+	}
+	return s.hear(ctx, dir, c, progress, func() error {
+		return api.Errorf(api.CodeFailed, "see `journalctl -u "+unit+"`", "%w", errKeeperDied)
+	})
+}
+
+// unitOrder is what the keeper of a unit is to do first.
+type unitOrder struct {
+	Action Action `json:"action"`
+	RestoreOptions
+}
+
+// UnitMain is the keeper that a unit runs (`wakepoint _unit NAME`). Without an
+// order it takes over or brings back what should run. It returns nil when the
+// workload is over, or has no use for another keeper; any other end calls for
+// a new one.
+func UnitMain(ctx context.Context, s Site, name string) error {
+	o := Options{Site: s, Name: name, Action: ActRecover}
+	u := s.Units
+	if u == nil {
+		u = &service.Units{}
+	}
+	c, err := u.Take(name)
+	if err != nil {
+		return fmt.Errorf("fetch the order: %w", err)
+	}
+	said := unitReport{c}
+	if c != nil {
+		var order unitOrder
+		_ = c.SetReadDeadline(time.Now().Add(requestWait))
+		if err := api.ReadLine(c, &order); err != nil {
+			return fmt.Errorf("fetch the order: %w", err)
+		}
+		o.Action, o.RestoreOptions = order.Action, order.RestoreOptions
+	}
+	o.Report = said
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
+	if err := runMain(ctx, o); err != nil {
+		return explain(name, err)
+	}
+	if ctx.Err() != nil {
+		return ErrLeft
+	}
+	return service.Notify("READY=1") // it has ended, which is no failure of its unit
+}
+
+// ErrLeft says that a keeper was told to leave a workload that may run on.
+var ErrLeft = errors.New("told to leave")
+
+// unitReport is where the keeper of a unit reports: to whoever gave it its
+// order, and to systemd, that its action is done.
+type unitReport struct{ c net.Conn } // nil: nobody gave one
+
+func (r unitReport) Write(p []byte) (int, error) {
+	var line report
+	if err := json.Unmarshal(p, &line); err == nil && line.Outcome != nil && (line.Outcome.Err == nil || line.Outcome.Status.State == api.Running) {
+		if err := service.Notify("READY=1"); err != nil {
+			return 0, err
+		}
+	}
+	if r.c == nil {
+		return len(p), nil
+	}
+	return r.c.Write(p)
+}
+
+func (r unitReport) Close() error {
+	if r.c == nil {
+		return nil
+	}
+	return r.c.Close()
 }
 
 // report is one line from a keeper to whoever started it.

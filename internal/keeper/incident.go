@@ -45,6 +45,9 @@ func (k *keeper) wait() (wait uint32, known bool) {
 
 // commandEnded decides what the end of the command means.
 func (k *keeper) commandEnded(ctx context.Context) error {
+	if err := k.endsWithMachine(ctx); err != nil {
+		return err
+	}
 	wait, known := k.wait()
 	end := endOf(known, wait)
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
@@ -63,6 +66,9 @@ func (k *keeper) commandEnded(ctx context.Context) error {
 
 // treeEnded: no process is left.
 func (k *keeper) treeEnded(ctx context.Context) error {
+	if err := k.endsWithMachine(ctx); err != nil {
+		return err
+	}
 	wait, known := k.wait()
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
 	end := endOf(known, wait)

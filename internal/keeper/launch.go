@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -39,6 +41,13 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 	p, notes, err := preparePolicy(p, spec)
 	if err != nil {
 		return Outcome{}, err
+	}
+	if spec.Adopt == 0 {
+		note, err := s.inherit(&spec)
+		if err != nil {
+			return Outcome{}, err
+		}
+		notes = append(notes, note...)
 	}
 	if spec.Stdin != "" && !filepath.IsAbs(spec.Stdin) {
 		spec.Stdin = filepath.Join(spec.Dir, spec.Stdin)
@@ -77,6 +86,25 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 		return Outcome{}, withCause(err, code)
 	}
 	return out, err
+}
+
+// inherit notes what the program inherits from us, whoever starts it. What a
+// unit could not pass on is passed on by a guard.
+func (s *Site) inherit(spec *api.Spec) (notes []string, err error) {
+	in, err := engine.Heritage()
+	if err != nil {
+		return nil, fmt.Errorf("what it inherits: %w", err)
+	}
+	spec.Inherit = (*api.Inherited)(in)
+	if s.Units == nil {
+		return nil, nil
+	}
+	what, err := s.Units.Foreign()
+	if err == nil && what != "" {
+		s.Units = nil
+		notes = []string{"it has " + what + ", which no unit could give it: it ends with the session that started it, and `wakepoint recover` brings it back outside of that"}
+	}
+	return notes, err
 }
 
 // noteLaunch writes the records of a new workload, the spec last: without one

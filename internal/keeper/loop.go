@@ -199,7 +199,7 @@ func (k *keeper) loop(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return k.leave()
+			return k.told(ctx)
 		case <-k.due.C:
 			if err := k.scheduled(ctx); err != nil {
 				return err

@@ -114,7 +114,7 @@ func statusAtRest(w *store.Workload, name string) (api.Status, error) {
 		return v, nil
 	}
 	v.State, v.PID = api.Down, 0
-	if i, ok := l.info(l.head(rec.run)); ok {
+	if i, ok := l.info(l.head(rec.run)); ok && !rec.run.Frozen {
 		v.LostWorkSeconds = max(0, lostAt(w.Dir(), rec, i).Sub(taken(i)).Seconds())
 	}
 	return v, nil
@@ -205,6 +205,20 @@ func Stop(ctx context.Context, s Site, name string, o StopOptions, progress Prog
 		return api.Status{}, err
 	}
 	return *r.Status, nil
+}
+
+// Halt ends a workload as a power cut right after a commit would: recover
+// brings it back. What cannot be committed runs on and is an error, unless the
+// machine goes down. What does not run is no error.
+func Halt(ctx context.Context, s Site, name string, goingDown bool, progress Progress) error {
+	_, w, err := s.call(ctx, name, api.Request{Op: api.OpHalt, GoingDown: goingDown}, progress)
+	if !errors.Is(err, api.ErrNoKeeper) {
+		return err
+	}
+	if goingDown {
+		return explainNil(name, endTree(ctx, w))
+	}
+	return nil
 }
 
 // rest makes a workload that is down one that is stopped.

@@ -15,6 +15,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/health"
+	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -47,6 +48,15 @@ func (realMachine) Restore(ctx context.Context, s engine.Source, o engine.Restor
 		return nil, err
 	}
 	return realRestored{r}, nil
+}
+
+// goingDownWait is how long systemd may take to say what it does.
+const goingDownWait = 2 * time.Second
+
+func (realMachine) GoingDown(ctx context.Context) bool {
+	ctx, stop := context.WithTimeout(ctx, goingDownWait)
+	defer stop()
+	return service.GoingDown(ctx)
 }
 
 func (realMachine) Ask(ctx context.Context, c health.Check) error { return c.Run(ctx) }

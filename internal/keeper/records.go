@@ -41,8 +41,9 @@ type runRecord struct {
 	PutBack store.Generation `json:"put_back,omitempty"`
 	Handle  engine.Handle    `json:"handle"`
 	Started time.Time        `json:"started"`
-	// Frozen says of a stopped workload that its newest generation is the
-	// state in which it was ended; without, it ended by itself.
+	// Frozen says of a workload that was stopped, or halted with its machine,
+	// that its newest generation is the state in which it was ended; without,
+	// it ended by itself.
 	Frozen   bool          `json:"frozen"`
 	Ended    bool          `json:"ended"`  // Wait is valid
 	Daemon   bool          `json:"daemon"` // the command ended cleanly and left processes behind

@@ -152,8 +152,8 @@ func Start(ctx context.Context, s Site, name string, progress Progress) (Outcome
 
 // RestoreOptions says which generation is put back.
 type RestoreOptions struct {
-	Generation string // "g411" or "411"; empty: the newest
-	Undo       bool   // the newest one tagged undo
+	Generation string `json:"generation,omitempty"` // "g411" or "411"; empty: the newest
+	Undo       bool   `json:"undo,omitempty"`       // the newest one tagged undo
 }
 
 // Restore puts a generation back. What runs is committed first as a

@@ -166,11 +166,16 @@ func Main(ctx context.Context, args []string) error {
 	if o.report {
 		o.Report = os.NewFile(reportFD, "report")
 	}
+	return runMain(ctx, o.Options)
+}
+
+// runMain runs a keeper until it is told to leave.
+func runMain(ctx context.Context, o Options) error {
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("workload", o.Name, "keeper", os.Getpid())
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM)
 	defer stop()
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
-	err = Run(ctx, o.Options)
+	err := Run(ctx, o)
 	if err != nil {
 		o.Log.Error("keeper ends", "err", err)
 	}

@@ -28,6 +28,8 @@ type machine interface {
 	// Watch begins to watch what a tree writes and closes. whole: so it was
 	// before anything of the tree ran, whoever looked.
 	Watch(h engine.Handle, except []string) (w watch, whole bool, err error)
+	// GoingDown says whether the whole machine is being stopped.
+	GoingDown(ctx context.Context) bool
 	// Ask makes a health check; nil is well.
 	Ask(ctx context.Context, c health.Check) error
 }

@@ -34,6 +34,13 @@ func (k *keeper) serve(ctx context.Context, r *request) error {
 		err = k.stop(ctx, r)
 	case api.OpRemove:
 		err = k.end(ctx)
+	case api.OpHalt:
+		err = k.halt(ctx, r.GoingDown)
+		k.answer(r, out, err)
+		if k.tree == nil {
+			return errLeave
+		}
+		return nil
 	case api.OpSet:
 		err = k.set(r.Change)
 	case api.OpPin, api.OpForget, api.OpCollect:
@@ -72,6 +79,9 @@ func (k *keeper) serveDown(r *request) error {
 			return err
 		}
 		return errGivenUp
+	case api.OpHalt:
+		k.answer(r, api.Reply{}, nil)
+		return errLeave
 	case api.OpSet:
 		k.answer(r, api.Reply{}, k.set(r.Change))
 	case api.OpPin, api.OpForget, api.OpCollect:
@@ -93,25 +103,86 @@ func (k *keeper) stop(ctx context.Context, r *request) error {
 		}
 		k.say("it did not end in time")
 	}
+	if err := k.endFrozen(ctx, false, api.Stopped); err != nil {
+		return fmt.Errorf("stop: it runs on, since it could not be committed: %w", err)
+	}
+	k.closeIncident()
+	return k.putHistory()
+}
+
+// endFrozen commits what runs and ends it in that very state. On an error it
+// runs on.
+func (k *keeper) endFrozen(ctx context.Context, wanted bool, s api.State) error {
 	old := k.rec.run
 	_, err := k.checkpoint(ctx, checkpointOptions{hold: true, held: func(f frozen) error {
 		n := &k.rec.run
-		n.Wanted, n.State, n.Frozen = false, api.Stopped, true
+		n.Wanted, n.State, n.Frozen = wanted, s, true
 		if err := k.putRun(); err != nil {
 			return err
 		}
 		return f.Kill()
 	}})
 	if err != nil {
-		wanted := k.rec.run.Wanted
-		if k.rec.run = old; !wanted {
+		noted := k.rec.run.Frozen
+		if k.rec.run = old; noted {
 			err = errors.Join(err, k.putRun())
 		}
-		return fmt.Errorf("stop: it runs on, since it could not be committed: %w", err)
+		return err
 	}
 	k.dropTree(nil)
-	k.closeIncident()
-	return k.putHistory()
+	return nil
+}
+
+// halt ends the workload as a power cut right after a commit would: it stays
+// one that should run, and recover brings it back. What cannot be committed
+// runs on, unless the machine goes down: then it ends as it is, since it would
+// be asked to end, and would have finished.
+func (k *keeper) halt(ctx context.Context, goingDown bool) error {
+	err := k.endFrozen(ctx, true, api.Down)
+	switch {
+	case err == nil:
+		return nil
+	case !goingDown:
+		return fmt.Errorf("halt: it runs on, since it could not be committed: %w", err)
+	}
+	err = fmt.Errorf("halt: it is ended without a last generation: %w", err)
+	return errors.Join(err, k.lostWithMachine(ctx))
+}
+
+// lostWithMachine ends what is left of the tree, and leaves of its end no more
+// than a power cut would.
+func (k *keeper) lostWithMachine(ctx context.Context) error {
+	err := k.tree.Kill(ctx)
+	k.dropTree(nil)
+	if rerr := os.Remove(k.path(waitName)); !errors.Is(rerr, os.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	return err
+}
+
+// endsWithMachine leaves the workload to the next boot when it ended because
+// the machine goes down (errLeave).
+func (k *keeper) endsWithMachine(ctx context.Context) error {
+	if !k.m.GoingDown(ctx) {
+		return nil
+	}
+	if err := k.lostWithMachine(ctx); err != nil {
+		k.log.Error("end what is left of it", "err", err)
+	}
+	return errLeave
+}
+
+// told leaves the tree running, as whoever sent the signal wants; but not on a
+// machine that goes down.
+func (k *keeper) told(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	if !k.m.GoingDown(ctx) {
+		return k.leave()
+	}
+	if err := k.halt(ctx, true); err != nil {
+		k.log.Error("halt", "err", err)
+	}
+	return errLeave
 }
 
 // ask sends a signal and waits for the tree to end.

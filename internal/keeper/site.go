@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -30,6 +31,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -40,7 +42,9 @@ type Site struct {
 	Beside   string // the directory of heads and trusted signers, for a key beside which nothing can be written; empty: that of the key
 	Strict   bool   // refuse a workload that is older than it was
 	warn     func(error)
-	Program  string // path of the wakepoint program, which guards and keepers run; empty: this program
+	// Units is where systemd is the parent of keepers; nil: a guard is.
+	Units   *service.Units
+	Program string // path of the wakepoint program, which guards and keepers run; empty: this program
 
 	silent time.Duration // after which a keeper counts as one that does not answer; 0: silentAfter
 }
@@ -164,9 +168,12 @@ var (
 // gone.
 const guardEnd = 200 * time.Millisecond
 
-// spawn starts a guard for a workload and waits for its keeper to report on
-// its action. The guard outlives this process.
+// spawn starts a keeper for a workload and waits for it to report on its
+// action. The keeper outlives this process.
 func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progress) (out Outcome, execCode int, err error) {
+	if s.Units != nil {
+		return s.order(ctx, dir, a, progress)
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return out, 0, err
@@ -199,6 +206,20 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = cmd.Wait() }()
+	return s.hear(ctx, dir, r, progress, func() error {
+		hint := "see " + filepath.Join(dir, logName)
+		select {
+		case <-ended:
+			return api.Errorf(api.CodeFailed, hint, "%w", errGuardDied)
+		case <-time.After(guardEnd):
+			return api.Errorf(api.CodeFailed, hint, "%w", errKeeperDied)
+		}
+	})
+}
+
+// hear listens to a keeper's report. died says what it means that it ended
+// without an outcome.
+func (s Site) hear(ctx context.Context, dir string, r io.ReadCloser, progress Progress, died func() error) (out Outcome, execCode int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go s.watch(ctx, dir, cancel)
@@ -211,13 +232,7 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 			if ctx.Err() != nil {
 				return out, 0, caused(ctx, ctx.Err())
 			}
-			hint := "see " + filepath.Join(dir, logName)
-			select {
-			case <-ended:
-				return out, 0, api.Errorf(api.CodeFailed, hint, "%w", errGuardDied)
-			case <-time.After(guardEnd):
-				return out, 0, api.Errorf(api.CodeFailed, hint, "%w", errKeeperDied)
-			}
+			return out, 0, died()
 		}
 		progress.say(line.Progress)
 		if line.Outcome != nil {

@@ -46,8 +46,9 @@ type Plan struct {
 	Umask      int
 	Terminal   bool
 	Rows, Cols uint16
-	FirstPID   int // PIDs inside begin above this number, if the kernel can
-	Restore    int // not 0: start nothing, the tree is built from outside; the command will have this number
+	FirstPID   int        // PIDs inside begin above this number, if the kernel can
+	Inherit    *Inherited // what the command gets instead of what the init has; nil: that
+	Restore    int        // not 0: start nothing, the tree is built from outside; the command will have this number
 }
 
 // result is the init's answer on fdReport, before it turns itself into
@@ -231,6 +232,11 @@ func startCommand(plan Plan, slave *os.File) (int, error) {
 		return 0, err
 	}
 	unix.Umask(plan.Umask)
+	if plan.Inherit != nil {
+		if err := plan.Inherit.set(); err != nil {
+			return 0, err
+		}
+	}
 	pid, err := syscall.ForkExec(path, plan.Argv, attr)
 	if err != nil {
 		return 0, &ExecError{plan.Argv[0], err}
