@@ -164,7 +164,11 @@ func commandText(argv []string) string {
 
 // policyText is a policy in the words of the flags.
 func policyText(p api.Policy) string {
-	words := []string{"--every " + strings.ReplaceAll(secondsText(p.EverySeconds), " ", "")}
+	every := strings.ReplaceAll(secondsText(p.EverySeconds), " ", "")
+	if p.EveryAuto {
+		every = autoWord
+	}
+	words := []string{"--every " + every}
 	for _, d := range p.Data {
 		words = append(words, "--data "+d)
 	}
@@ -203,6 +207,12 @@ func sizeText(s api.Status) string {
 // intervalText is the interval in force.
 func intervalText(s api.Status) string {
 	text := secondsText(s.IntervalSeconds)
+	if s.AfterCrashSeconds > 0 {
+		text += ", sooner: it came back from a crash " + secondsText(s.AfterCrashSeconds) + " ago; usually " + secondsText(s.EverySeconds)
+	}
+	if s.Auto != nil {
+		text += ", auto: a checkpoint costs " + secondsText(s.Auto.CheckpointSeconds) + ", and a crash is expected every " + secondsText(s.Auto.CrashSeconds)
+	}
 	switch s.Stretched {
 	case "slow":
 		return text + ", stretched: a checkpoint takes more than half of " + secondsText(s.EverySeconds)

@@ -12,12 +12,16 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 )
 
+// autoWord is the interval that is chosen.
+const autoWord = "auto"
+
 // everyMin is the shortest interval between checkpoints that is taken.
 const everyMin = 10 * time.Millisecond
 
 // policyFlags are the flags that make or change a policy.
 type policyFlags struct {
 	every   time.Duration
+	auto    bool
 	data    []string
 	files   string
 	onCrash string
@@ -33,7 +37,7 @@ type policyFlags struct {
 
 func (p *policyFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.Var((*interval)(&p.every), "every", "checkpoint at this `INTERVAL` (default 1s)")
+	f.Var(&pace{&p.every, &p.auto}, "every", "checkpoint at this `INTERVAL`, or auto: as often as is worth it, by what a checkpoint costs and how often the program crashes (default 1s)")
 	f.StringArrayVar(&p.data, "data", nil, "a `DIR` whose files belong to the generations; may be repeated")
 	f.Var(&choice{&p.files, []string{api.FilesRollback, api.FilesKeep}}, "files", "`WHAT` a restore does to files that the program writes: rollback or keep")
 	f.Var(&choice{&p.onCrash, []string{api.OnRestore, api.OnFresh}}, "on-crash", "`WHAT` to do after a crash: restore the last good state, or start the command fresh")
@@ -51,7 +55,7 @@ func (p *policyFlags) add(c *cobra.Command) {
 func (p *policyFlags) policy() (api.Policy, error) {
 	data, err := absolute(p.data)
 	return api.Policy{
-		EverySeconds: p.every.Seconds(), Data: data,
+		EverySeconds: p.every.Seconds(), EveryAuto: p.auto, Data: data,
 		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, Health: p.health, LogMaxBytes: p.logMax,
 		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer, PauseBudgetSeconds: p.budget.Seconds(),
 	}, err
@@ -67,8 +71,11 @@ func (p *policyFlags) change(cmd *cobra.Command) (c api.PolicyChange, changed bo
 	if f.Changed("data") {
 		c.Data, changed = &data, true
 	}
-	if f.Changed("every") {
-		every := p.every.Seconds()
+	switch every := p.every.Seconds(); {
+	case !f.Changed("every"):
+	case p.auto:
+		c.EveryAuto, changed = &p.auto, true
+	default:
 		c.EverySeconds, changed = &every, true
 	}
 	if f.Changed("pause-budget") {
@@ -135,6 +142,34 @@ func (i *interval) Set(s string) error {
 		return fmt.Errorf("%s is shorter than %s", strconv.Quote(s), everyMin)
 	}
 	*i = interval(d)
+	return nil
+}
+
+// pace is an interval, or auto.
+type pace struct {
+	every *time.Duration
+	auto  *bool
+}
+
+func (p *pace) String() string {
+	if p.auto != nil && *p.auto {
+		return autoWord
+	}
+	if p.every == nil {
+		return ""
+	}
+	return (*interval)(p.every).String()
+}
+
+func (p *pace) Type() string { return "duration" }
+
+func (p *pace) Set(s string) error {
+	if *p.auto = s == autoWord; *p.auto {
+		return nil
+	}
+	if err := (*interval)(p.every).Set(s); err != nil {
+		return fmt.Errorf("%w (or auto)", err)
+	}
 	return nil
 }
 

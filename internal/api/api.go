@@ -82,6 +82,7 @@ const (
 // Policy is how a workload is looked after. Empty fields mean the defaults.
 type Policy struct {
 	EverySeconds float64  `json:"every_seconds"`
+	EveryAuto    bool     `json:"every_auto,omitempty"` // the interval is chosen, by what checkpoints cost and how often it crashes
 	Data         []string `json:"data,omitempty"`
 	Files        string   `json:"files"`                   // rollback, keep
 	OnCrash      string   `json:"on_crash"`                // restore, fresh
@@ -101,7 +102,8 @@ type Policy struct {
 
 // PolicyChange changes what is not nil.
 type PolicyChange struct {
-	EverySeconds *float64  `json:"every_seconds,omitempty"`
+	EverySeconds *float64  `json:"every_seconds,omitempty"` // every_auto is then off
+	EveryAuto    *bool     `json:"every_auto,omitempty"`
 	Data         *[]string `json:"data,omitempty"`
 	Files        *string   `json:"files,omitempty"`
 	OnCrash      *string   `json:"on_crash,omitempty"`
@@ -121,10 +123,10 @@ type PolicyChange struct {
 type Row struct {
 	Name            string  `json:"name"`
 	State           State   `json:"state"`
-	PID             int     `json:"pid"`        // the command's, as the host sees it; 0: none
-	KeeperPID       int     `json:"keeper_pid"` // 0: none
-	Generation      string  `json:"generation"` // the newest committed one, "g412"; "" before the first
-	EverySeconds    float64 `json:"every_seconds"`
+	PID             int     `json:"pid"`               // the command's, as the host sees it; 0: none
+	KeeperPID       int     `json:"keeper_pid"`        // 0: none
+	Generation      string  `json:"generation"`        // the newest committed one, "g412"; "" before the first
+	EverySeconds    float64 `json:"every_seconds"`     // asked for or, where that is auto, chosen
 	LostWorkSeconds float64 `json:"lost_work_seconds"` // what a crash now would cost; of a workload that is down: what it has cost at most
 }
 
@@ -145,6 +147,10 @@ type Status struct {
 	WrittenDayBytes int64   `json:"written_day_bytes"`   // in the last day, as far as the keeper knows
 	IntervalSeconds float64 `json:"interval_seconds"`    // from checkpoint to checkpoint, as it is now; 0: not running
 	Stretched       string  `json:"stretched,omitempty"` // why that is more than every_seconds: slow, writes, failures, pause
+	// AfterCrashSeconds is how long ago it came back from a crash, where
+	// interval_seconds is less than every_seconds for that.
+	AfterCrashSeconds float64 `json:"after_crash_seconds,omitempty"`
+	Auto              *Auto   `json:"auto,omitempty"` // by what every_seconds was chosen; nil: it was asked for
 
 	LastPauseSeconds      float64    `json:"last_pause_seconds"`
 	FilesPauseSeconds     float64    `json:"files_pause_seconds"`     // of the last pause, for its files
@@ -168,6 +174,12 @@ type Status struct {
 	Output   string    `json:"output"`          // path of the file that holds what it printed
 }
 
+// Auto is by what an interval is chosen.
+type Auto struct {
+	CheckpointSeconds float64 `json:"checkpoint_seconds"` // what a checkpoint costs: its pause, and a tenth of the rest
+	CrashSeconds      float64 `json:"crash_seconds"`      // the mean time between crashes
+}
+
 // SlowFile is a file that is read while the program stands still, or a
 // directory of --data whose names are looked at.
 type SlowFile struct {
@@ -186,12 +198,13 @@ type Incident struct {
 
 // Recovery is how a workload was last brought back.
 type Recovery struct {
-	At              time.Time `json:"at"`
-	Generation      string    `json:"generation"` // "" when it was started afresh
-	Older           bool      `json:"older"`      // not the newest generation
-	LostWorkSeconds float64   `json:"lost_work_seconds"`
-	Resets          int       `json:"resets"` // TCP connections that were reset
-	Words           string    `json:"words"`  // "restored from g411, lost at most 0.8 s, 2 TCP connections reset"
+	At              time.Time  `json:"at"`
+	Generation      string     `json:"generation"`           // "" when it was started afresh
+	Older           bool       `json:"older"`                // not the newest generation
+	CrashedAt       *time.Time `json:"crashed_at,omitempty"` // nil: it was not after a crash
+	LostWorkSeconds float64    `json:"lost_work_seconds"`
+	Resets          int        `json:"resets"` // TCP connections that were reset
+	Words           string     `json:"words"`  // "restored from g411, lost at most 0.8 s, 2 TCP connections reset"
 
 	PassedOver []PassedOver `json:"passed_over,omitempty"` // newer generations, newest first
 }

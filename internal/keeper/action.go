@@ -127,6 +127,9 @@ func (k *keeper) judgeAbsence() error {
 	end := endOf(known, wait)
 	ran := r.State == api.Running
 	if !known || end.Outside() || r.Daemon || !ran {
+		if k.counted(at); k.rec.history.Incident == nil && !r.Frozen {
+			k.rec.history.Crashes++
+		}
 		in := policy.Reopen(k.rec.history.Incident, at)
 		k.rec.history.Incident = &in
 		return k.putHistory()
@@ -345,6 +348,7 @@ func (k *keeper) replace(ctx context.Context, i store.Info, o RestoreOptions) er
 		return fmt.Errorf("commit what runs first: %w", err)
 	}
 	k.dropTree(nil)
+	k.counted(time.Now())
 	k.endIncident()
 	k.say("what ran is kept as " + undo.Generation.String())
 	if err = k.restoreGeneration(ctx, i.Generation); err == nil {

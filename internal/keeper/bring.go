@@ -12,6 +12,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -64,7 +65,7 @@ func (k *keeper) running(ctx context.Context, t tree, from store.Generation) err
 		_ = t.Close()
 		return err
 	}
-	due := k.every()
+	due, _ := k.interval(r.Started)
 	if from == 0 {
 		due = 0 // nothing of it is kept yet
 	}
@@ -332,6 +333,14 @@ func (k *keeper) lastEnd() (wait uint32, known bool) {
 	return st.Wait, true
 }
 
+// everyOf is the interval that was in force at the newest generation.
+func everyOf(p api.Policy, newest store.Info) time.Duration {
+	if p.EveryAuto {
+		return max(chosenAt(newest).Every, policy.ChosenMin)
+	}
+	return seconds(p.EverySeconds)
+}
+
 // journalLag is how old a file's times may be after a power cut: they are
 // written with the file system's journal, every few seconds.
 const journalLag = 10 * time.Second
@@ -352,7 +361,7 @@ func lostAt(dir string, rec records, newest store.Info) time.Time {
 	if rec.run.Handle.BootID != bootID() {
 		lag = journalLag
 	}
-	at := last.Add(min(lag, seconds(rec.policy.EverySeconds)))
+	at := last.Add(min(lag, everyOf(rec.policy, newest)))
 	if now := time.Now(); now.After(last) && now.Before(at) {
 		return now
 	}

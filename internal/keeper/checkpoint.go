@@ -63,6 +63,9 @@ func (k *keeper) checkpoint(ctx context.Context, o checkpointOptions) (store.Inf
 	if err != nil {
 		k.log.Warn("checkpoint", "err", err, "failures", k.failures)
 	} else {
+		if !o.hold {
+			k.choice = k.choice.Next(info.Pause, end.Sub(start), k.between(end))
+		}
 		k.retain()
 	}
 	k.pace(start, end)
@@ -342,6 +345,7 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 		metaRun:    strconv.FormatUint(run.Run, 10),
 		metaFrom:   strconv.FormatUint(uint64(run.From), 10),
 		metaHome:   c.k.v.Dir(),
+		metaChosen: chosenText(c.k.choice),
 	}
 	if c.full {
 		meta[metaStreamed] = "yes"

@@ -91,6 +91,7 @@ func (k *keeper) finish(s api.State, why *api.Error) error {
 	if s == api.Failed && why == nil {
 		r.Error = &api.Error{Code: api.CodeFailed, Message: "it ended with " + describeEnd(r.Ended, r.Wait)}
 	}
+	k.counted(time.Now())
 	k.endIncident()
 	return k.putRun()
 }
@@ -136,7 +137,9 @@ func (k *keeper) crashed(ctx context.Context, end policy.End, why string) error 
 // noteDeath opens an incident or, in one, records what became of the try.
 func (k *keeper) noteDeath(end policy.End, at time.Time, why string) error {
 	h := &k.rec.history
+	k.counted(at)
 	if h.Incident == nil || len(h.Incident.Tries) == 0 {
+		h.Crashes++
 		h.Incident = &policy.Incident{Crashed: at}
 		return k.putHistory()
 	}
@@ -176,6 +179,10 @@ var errGivenUp = errors.New("nothing is left to be tried")
 // generation that this host refuses ends it at once with that error, for a
 // person who waits.
 func (k *keeper) recover(ctx context.Context, once bool) error {
+	crashed := &k.rec.history.Incident.Crashed
+	if k.rec.run.Frozen {
+		crashed = nil
+	}
 	for {
 		in := k.rec.history.Incident
 		l, err := readLineage(k.v)
@@ -202,7 +209,7 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 		if err := k.insist(ctx, k.putHistory); err != nil {
 			return err
 		}
-		err = k.try(ctx, d, info, l, head)
+		err = k.try(ctx, d, info, l, head, crashed)
 		if err == nil {
 			return nil
 		}
@@ -223,27 +230,30 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 	}
 }
 
-// try makes one try, and begins its probation.
-func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l lineage, head store.Generation) error {
+// try makes one try, and begins its probation. crashed is nil where it had
+// been ended by us.
+func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l lineage, head store.Generation, crashed *time.Time) error {
 	in := k.rec.history.Incident
 	probation := policy.Probation(in.Crashed, in.Crashed)
 	if d.Do == policy.Fresh {
 		if err := k.startFresh(ctx); err != nil {
 			return err
 		}
-		k.recovered(&api.Recovery{Words: "started afresh"})
+		k.recovered(&api.Recovery{Words: "started afresh", CrashedAt: crashed})
 	} else {
 		g := info.Generation
 		if err := k.restoreGeneration(ctx, g); err != nil {
 			return err
 		}
 		rv := k.rec.run.Recovery
-		rv.Older = l.older(g, head)
+		rv.Older, rv.CrashedAt = l.older(g, head), crashed
 		rv.PassedOver = l.passedOver(g, head, k.whyNot)
 		rv.LostWorkSeconds = max(0, in.Crashed.Sub(taken(info)).Seconds())
 		rv.Words = restoredWords(rv, true)
 		k.recovered(rv)
 		probation = policy.Probation(in.Crashed, taken(info))
+		every, _ := k.interval(time.Now())
+		k.due.Reset(every)
 	}
 	k.probation.Reset(probation)
 	return nil

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -243,4 +244,83 @@ func TestSlowFiles(t *testing.T) {
 	if d := cmp.Diff([]string{"larger", "written"}, names); d != "" || got[0].Seconds < 0.79 || got[0].Seconds > 0.81 {
 		t.Errorf("%s%+v", d, got)
 	}
+}
+
+// An interval that is auto follows what a checkpoint costs and how often the
+// program crashes, and the next keeper knows it.
+func TestEveryAuto(t *testing.T) {
+	bubble(t, api.Policy{EveryAuto: true, KeepSizeBytes: -1}, func(r *rig) {
+		r.w.slow.Store(int64(50 * time.Millisecond)) // beside the program: 5 ms count
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		if v := r.k.status(); v.EverySeconds != 1.25 || v.Auto == nil || v.Auto.CheckpointSeconds != 0.005 || math.Round(v.Auto.CrashSeconds) != 86400 {
+			t.Errorf("at first: %v %+v", v.EverySeconds, v.Auto)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		v := r.k.status()
+		if v.EverySeconds < 29 || v.EverySeconds > 31 || v.IntervalSeconds != v.EverySeconds || v.Auto.CrashSeconds < 86400+3500 {
+			t.Errorf("after an hour: %v s, %v s, %+v", v.EverySeconds, v.IntervalSeconds, v.Auto)
+		}
+		r.kill()
+		r.begin(ActRecover, RestoreOptions{})
+		synctest.Wait()
+		if now := r.k.status(); math.Abs(now.EverySeconds-v.EverySeconds) > 0.2 {
+			t.Errorf("the next keeper: %v s", now.EverySeconds)
+		}
+		for range 20 {
+			time.Sleep(time.Minute)
+			r.only().exit(11)
+			synctest.Wait()
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if v := r.k.status(); v.EverySeconds > 15 || v.Auto.CrashSeconds > 1.3*86400/21 {
+			t.Errorf("after 20 crashes: %v s, %+v", v.EverySeconds, v.Auto)
+		}
+		five := 5.0
+		r.granted(api.Request{Op: api.OpSet, Change: &api.PolicyChange{EverySeconds: &five}})
+		if v := r.k.status(); v.EverySeconds != 5 || v.Auto != nil {
+			t.Errorf("%v s, %+v", v.EverySeconds, v.Auto)
+		}
+	})
+}
+
+// After a crash the interval is a quarter, and grows back; status says why.
+func TestSoonerAfterACrash(t *testing.T) {
+	bubble(t, api.Policy{EverySeconds: 8}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(100 * time.Second)
+		if v := r.k.status(); v.IntervalSeconds != 8 || v.AfterCrashSeconds != 0 {
+			t.Errorf("before: %+v", v)
+		}
+		r.only().exit(11)
+		synctest.Wait()
+		before := len(r.w.trace("committed"))
+		time.Sleep(2100 * time.Millisecond)
+		synctest.Wait()
+		if n := len(r.w.trace("committed")) - before; n != 1 {
+			t.Errorf("%d in the first quarter", n)
+		}
+		v := r.k.status()
+		if v.IntervalSeconds < 2 || v.IntervalSeconds > 2.1 || v.AfterCrashSeconds != 2 || v.EverySeconds != 8 {
+			t.Errorf("right after it: %v s, %v s ago, of %v s", v.IntervalSeconds, v.AfterCrashSeconds, v.EverySeconds)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if v := r.k.status(); v.IntervalSeconds < 4.9 || v.IntervalSeconds > 5.1 {
+			t.Errorf("after five minutes: %v s", v.IntervalSeconds)
+		}
+		time.Sleep(6 * time.Minute)
+		synctest.Wait()
+		if v := r.k.status(); v.IntervalSeconds != 8 || v.AfterCrashSeconds != 0 {
+			t.Errorf("after eleven minutes: %v s, %v s ago", v.IntervalSeconds, v.AfterCrashSeconds)
+		}
+		r.granted(api.Request{Op: api.OpRestore}) // by hand: that was no crash
+		time.Sleep(20 * time.Second)
+		if v := r.k.status(); v.IntervalSeconds != 8 {
+			t.Errorf("after a restore by hand: %v s", v.IntervalSeconds)
+		}
+	})
 }

@@ -48,6 +48,7 @@ type keeper struct {
 	known   *lineage         // the generations; nil: to be read
 	meter   policy.Meter     // of what is written
 	stood   policy.Pause     // for its files, in the last checkpoint
+	choice  policy.Chosen    // the interval, where it is auto
 	size    int64            // of the generations on the disk; -1: to be measured
 	quiet   bool             // the command has ended cleanly and left processes behind
 
@@ -123,8 +124,26 @@ func (k *keeper) load() error {
 	return nil
 }
 
-// every is the interval between checkpoints.
-func (k *keeper) every() time.Duration { return seconds(k.rec.policy.EverySeconds) }
+// every is the interval between checkpoints that was asked for or, where that
+// is auto, chosen.
+func (k *keeper) every() time.Duration {
+	if k.rec.policy.EveryAuto {
+		return max(k.choice.Every, policy.ChosenMin)
+	}
+	return seconds(k.rec.policy.EverySeconds)
+}
+
+// interval is the one that is in force: every, or less after a crash, of which
+// it says how long ago it was.
+func (k *keeper) interval(now time.Time) (every, since time.Duration) {
+	every = k.every()
+	rv := k.rec.run.Recovery
+	if rv == nil || rv.CrashedAt == nil || k.rec.run.Started.IsZero() {
+		return every, 0
+	}
+	since = now.Sub(k.rec.run.Started)
+	return policy.Sooner(every, since), since
+}
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 

@@ -58,6 +58,11 @@ type historyRecord struct {
 	Proven   []policy.Generation `json:"proven,omitempty"`
 	Incident *policy.Incident    `json:"incident,omitempty"` // the open one
 	Past     []policy.Incident   `json:"past,omitempty"`     // closed ones, oldest first
+	// How often it crashed, how long it lived, and the last run of which that
+	// was counted.
+	Crashes      int     `json:"crashes,omitempty"`
+	LivedSeconds float64 `json:"lived_seconds,omitempty"`
+	Counted      uint64  `json:"counted,omitempty"`
 }
 
 // headUnknown stands for whatever is newest.

@@ -54,9 +54,13 @@ func (k *keeper) remember() {
 	for _, i := range slices.Backward(l.infos) {
 		k.meter = k.meter.Add(i.CommittedAt, i.NewBytes, k.writeLimit())
 	}
+	if len(l.infos) > 0 {
+		k.choice = chosenAt(l.infos[0])
+	}
 	k.measure()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.view.EverySeconds = k.every().Seconds()
 	k.view.WrittenDayBytes = k.meter.Day(time.Now())
 }
 
@@ -80,7 +84,7 @@ const firstEvery = time.Second
 
 // pace sets the time of the next checkpoint after one from start to end.
 func (k *keeper) pace(start, end time.Time) {
-	every := k.every()
+	every, since := k.interval(end)
 	if k.failures > 0 && k.parent == 0 {
 		every = min(every, firstEvery)
 	}
@@ -89,11 +93,44 @@ func (k *keeper) pace(start, end time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	v := &k.view
+	v.EverySeconds, v.Auto = k.every().Seconds(), k.auto(end)
 	v.IntervalSeconds, v.Stretched = due.Sub(start).Seconds(), string(why)
+	v.AfterCrashSeconds = 0
+	if why == policy.AsAsked && v.IntervalSeconds < v.EverySeconds {
+		v.AfterCrashSeconds = since.Seconds()
+	}
 	v.WrittenDayBytes = k.meter.Day(end)
 	if k.size >= 0 {
 		v.SizeBytes = k.size
 	}
+}
+
+// auto is by what the interval is chosen; nil: it was asked for.
+func (k *keeper) auto(now time.Time) *api.Auto {
+	if !k.rec.policy.EveryAuto {
+		return nil
+	}
+	return &api.Auto{CheckpointSeconds: k.choice.Cost.Seconds(), CrashSeconds: k.between(now).Seconds()}
+}
+
+// between is the mean time between the workload's crashes.
+func (k *keeper) between(now time.Time) time.Duration {
+	h := &k.rec.history
+	lived := seconds(h.LivedSeconds)
+	if h.Counted != k.rec.run.Run {
+		lived += max(0, now.Sub(k.rec.run.Started))
+	}
+	return policy.Between(lived, h.Crashes)
+}
+
+// counted adds what a run has lived, once, in the history that is written next.
+func (k *keeper) counted(end time.Time) {
+	h, r := &k.rec.history, &k.rec.run
+	if h.Counted == r.Run || r.Started.IsZero() {
+		return
+	}
+	h.LivedSeconds += max(0, end.Sub(r.Started).Seconds())
+	h.Counted = r.Run
 }
 
 // room refuses a checkpoint that would take what is to be left of the disk.

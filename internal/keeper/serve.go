@@ -107,6 +107,7 @@ func (k *keeper) stop(ctx context.Context, r *request) error {
 		return fmt.Errorf("stop: it runs on, since it could not be committed: %w", err)
 	}
 	k.closeIncident()
+	k.counted(time.Now())
 	return k.putHistory()
 }
 
@@ -269,7 +270,10 @@ func change(p api.Policy, c api.PolicyChange) api.Policy {
 		}
 	}
 	if c.EverySeconds != nil {
-		p.EverySeconds = *c.EverySeconds
+		p.EverySeconds, p.EveryAuto = *c.EverySeconds, false
+	}
+	if c.EveryAuto != nil {
+		p.EveryAuto = *c.EveryAuto
 	}
 	if c.Data != nil {
 		p.Data = slices.Clone(*c.Data)

@@ -22,6 +22,7 @@ func (k *keeper) publish() {
 	v := describe(k.rec, k.v.Dir())
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	v.EverySeconds = k.every().Seconds()
 	old := k.view
 	v.KeeperPID = os.Getpid()
 	v.Generation, v.LastPauseSeconds = old.Generation, old.LastPauseSeconds
@@ -34,6 +35,7 @@ func (k *keeper) publish() {
 		v.LastError = old.LastError // of checkpoints
 		v.Health = old.Health
 		v.IntervalSeconds, v.Stretched = old.IntervalSeconds, old.Stretched
+		v.AfterCrashSeconds, v.Auto = old.AfterCrashSeconds, old.Auto
 	}
 	k.view = v
 }
@@ -59,6 +61,9 @@ func addNewest(v *api.Status, l lineage) {
 	t := taken(i)
 	v.Generation, v.LastPauseSeconds, v.LastCheckpointAt = i.Generation.String(), i.Pause.Seconds(), &t
 	v.Epoch = i.Epoch
+	if v.Policy.EveryAuto {
+		v.EverySeconds = everyOf(v.Policy, i).Seconds()
+	}
 }
 
 // status is what the workload is doing now.
