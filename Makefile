@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash flips sabotage fuzz fuzz-short bench vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash flips sabotage fuzz fuzz-short bench vm vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -55,6 +55,11 @@ BENCH = .
 bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes; see doc/bench.md)
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/keeper
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/store
+
+vm: N = 50
+vm: go ## cut the power of machines in QEMU N times, in every way, from SEED on (half an hour; see doc/hacking.md)
+	@mkdir -p build && go test -c -o build/vm.test ./test/vm
+	@cd test/vm && ../../build/vm.test -test.timeout 24h -test.v -vm.n $(N) -vm.seed $(SEED)
 
 vm-kernels: go ## the tests on Debian's kernels 6.12 and 6.1, in QEMU (half an hour; see doc/hacking.md)
 	@scripts/vm-kernels.sh

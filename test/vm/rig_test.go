@@ -67,6 +67,7 @@ type rig struct {
 	interrupted int // cuts since the newest promise
 	promises    *vmtest.Job
 
+	left int // cuts that may be made
 	made int // cuts
 	open int // those of which it is not known whether they were survived
 }
@@ -113,7 +114,7 @@ func (g *rig) explain() {
 	defer cancel()
 	for _, command := range []string{
 		"wakepoint status counter", "wakepoint log counter", "wakepoint logs counter | tail -n 20",
-		"tail -n 40 " + onDisk + "/store/*/keeper.log", "ps -o pid,ppid,stat,args",
+		"tail -n 40 " + onDisk + "/store/workloads/*/keeper.log", "ps -o pid,ppid,stat,args | grep -v ']$'",
 	} {
 		r, err := g.vm.Run(ctx, "sh", "-c", surroundings+command)
 		g.t.Logf("%s: %v %d\n%s%s", command, err, r.Code, r.Out, r.Err)

@@ -16,7 +16,7 @@ const (
 	tick      = 5 * time.Millisecond
 	tableSize = 1 << 14 // entries of 16 bytes
 	thorough  = 50      // ticks from one look at everything to the next
-	doom      = 600     // ticks from the poison to the death
+	doom      = 600     // ticks that are left to live with poison
 
 	wordsName  = "words"  // rewritten: what it knows of itself
 	ledgerName = "ledger" // rewritten in place: the table once more
@@ -24,6 +24,8 @@ const (
 
 	// poison is a file that spoils whoever finds it first, and is gone then.
 	poison = "/run/poison"
+	// mercy is a file that keeps alive who is spoilt. A boot takes it away.
+	mercy = "/run/mercy"
 )
 
 // entry is a row of the table: a count and what can be told from it.
@@ -164,7 +166,9 @@ func (w *worker) taste() error {
 	case w.doom == 1:
 		return errors.New("poisoned")
 	case w.doom > 0:
-		w.doom--
+		if _, err := os.Stat(mercy); err != nil {
+			w.doom--
+		}
 	case os.Remove(poison) == nil:
 		w.doom = doom
 	}
