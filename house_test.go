@@ -55,10 +55,11 @@ internal/sockdiag:
 internal/sockopt:           internal/image internal/sys
 internal/description:       internal/image internal/sys
 internal/engine:            internal/abi internal/sys internal/procfs internal/fanotify internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt internal/description internal/setting
+internal/hint:              internal/api internal/disk internal/engine internal/seal internal/store
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api
-internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/health internal/image internal/object internal/policy internal/redo internal/seal internal/service internal/store internal/terminal
+internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/health internal/hint internal/image internal/object internal/policy internal/redo internal/seal internal/service internal/store internal/terminal
 internal/vmtest:
 internal/vmtest/guest:      internal/vmtest
 packaging:

@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -68,7 +64,7 @@ func caused(ctx context.Context, err error) error {
 // watch gives up, by cancel, when the keeper in dir does not answer any more.
 func (s Site) watch(ctx context.Context, dir string, cancel context.CancelCauseFunc) {
 	for {
-		if _, err := s.ping(ctx, dir); errors.Is(err, errSilent) {
+		if _, err := s.ping(ctx, dir); errors.Is(err, api.ErrSilent) {
 			cancel(err)
 			return
 		}
@@ -80,10 +76,7 @@ func (s Site) watch(ctx context.Context, dir string, cancel context.CancelCauseF
 	}
 }
 
-// errSilent says that a keeper holds its socket and does not answer.
-var errSilent = errors.New("does not answer")
-
-// ping asks the keeper in dir how it is; errSilent when it hangs.
+// ping asks the keeper in dir how it is; api.ErrSilent when it hangs.
 func (s Site) ping(ctx context.Context, dir string) (api.Status, error) {
 	limited, stop := context.WithTimeout(ctx, s.patience())
 	defer stop()
@@ -93,52 +86,9 @@ func (s Site) ping(ctx context.Context, dir string) (api.Status, error) {
 	}
 	if err != nil {
 		if ctx.Err() == nil && limited.Err() != nil {
-			err = silentError(keeperPID(ctx, dir))
+			err = api.SilentError(api.KeeperPID(ctx, dir))
 		}
 		return api.Status{}, err
 	}
 	return *r.Status, nil
-}
-
-func silentError(pid int) error {
-	if pid == 0 {
-		return api.Errorf(api.CodeFailed, "", "its keeper %w", errSilent)
-	}
-	if stateOf(pid) == "T" {
-		return api.Errorf(api.CodeFailed, "`kill -CONT "+strconv.Itoa(pid)+"` lets it go on",
-			"its keeper (pid %d) is stopped and %w", pid, errSilent)
-	}
-	return api.Errorf(api.CodeFailed, "`kill -KILL "+strconv.Itoa(pid)+"` ends the keeper: the program runs on, and a new keeper takes over",
-		"its keeper (pid %d) %w", pid, errSilent)
-}
-
-// keeperPID returns who listens in dir, 0 when that cannot be known.
-func keeperPID(ctx context.Context, dir string) int {
-	c, err := api.Dial(ctx, dir)
-	if err != nil {
-		return 0
-	}
-	defer c.Close()
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return 0
-	}
-	cred, err := api.Peer(u)
-	if err != nil {
-		return 0
-	}
-	return int(cred.Pid)
-}
-
-// stateOf returns the state of a process (proc_pid_stat(5), field 3).
-func stateOf(pid int) string {
-	p, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return ""
-	}
-	f := strings.Fields(string(p[strings.LastIndexByte(string(p), ')')+1:]))
-	if len(f) == 0 {
-		return ""
-	}
-	return f[0]
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -181,7 +182,7 @@ func (s Site) tend(ctx context.Context, name string, q api.Request) (api.Reply, 
 	v := realVault{w}
 	l, err := lockOf(ctx, v)
 	if err != nil {
-		return r, explain(name, err)
+		return r, hint.Workload(name, err)
 	}
 	defer l.Close()
 	rec, err := recordsOf(w, name)

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -24,7 +25,7 @@ func recordsOf(w *store.Workload, name string) (records, error) {
 	case errors.Is(err, store.ErrDamaged):
 		return rec, damagedError(name, err)
 	case !errors.Is(err, fs.ErrNotExist):
-		return rec, explain(name, err)
+		return rec, hint.Workload(name, err)
 	}
 	return rec, api.Errorf(api.CodeNotFound, "`wakepoint rm "+name+"` frees the name", "the launch of %s was cut short", name)
 }
@@ -40,7 +41,7 @@ func (s Site) salvage(name string) (*store.Workload, error) {
 		return nil, noWorkload(name)
 	}
 	if err != nil {
-		return nil, explainStore(s.StoreDir, err)
+		return nil, hint.Store(s.StoreDir, err)
 	}
 	return w, nil
 }

@@ -192,7 +192,7 @@ func TestRealSilentKeeper(t *testing.T) {
 	} {
 		e := api.AsError(ask())
 		if e == nil || !strings.Contains(e.Message, "its keeper (pid "+strconv.Itoa(keeper)+") is stopped") || !strings.Contains(e.Hint, "kill -CONT "+strconv.Itoa(keeper)) {
-			t.Errorf("%s: %+v, and the keeper is %q", what, e, stateOf(keeper))
+			t.Errorf("%s: %+v", what, e)
 		}
 	}
 	v, err := StatusOf(ctx, s, out.Name)
@@ -253,5 +253,17 @@ func TestSlowKeeperIsWaitedFor(t *testing.T) {
 	s := Site{silent: time.Second}
 	if _, err := s.ask(context.Background(), dir, "web", api.Request{Op: api.OpCheckpoint}, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPlausibleEnd: what an init writes, and nothing else.
+func TestPlausibleEnd(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "\x00\x09\x00\x00\x01\x00\x00\x00": true, "\x00\x00\x00\x00\x00\x00\x00\x00": true,
+		"\x00": false, "garbage!": false, "\x00\x00\x01\x00\x01\x00\x00\x00": false, "\x00\x00\x00\x00\x02\x00\x00\x00": false,
+	} {
+		if plausibleEnd([]byte(text)) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
 	}
 }

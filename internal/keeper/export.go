@@ -16,6 +16,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/bundle"
 	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/seal"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -72,7 +73,7 @@ func Export(ctx context.Context, s Site, name, generation string, to io.Writer) 
 	}
 	r, err := openChosen(w, rec, generation)
 	if err != nil {
-		return Exported{}, explain(name, err)
+		return Exported{}, hint.Workload(name, err)
 	}
 	defer r.Close()
 	o, err := s.options(false)
@@ -85,7 +86,7 @@ func Export(ctx context.Context, s Site, name, generation string, to io.Writer) 
 		err = c.w.Flush()
 	}
 	if err != nil {
-		return Exported{}, explain(name, err)
+		return Exported{}, hint.Workload(name, err)
 	}
 	return Exported{Generation: r.Info().Generation.String(), Bytes: c.n, Signer: seal.SignerOf(o.Key).String()}, nil
 }
@@ -214,7 +215,7 @@ func (s Site) ownSigner() (signer seal.Signer, known bool, err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return signer, false, nil
 	case err != nil:
-		return signer, false, explainKey(s.KeyFile, err)
+		return signer, false, hint.Key(s.KeyFile, err)
 	}
 	return seal.SignerOf(k), true, nil
 }

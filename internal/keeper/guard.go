@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/service"
 )
 
@@ -198,7 +199,7 @@ func UnitMain(ctx context.Context, s Site, name string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
 	if err := runMain(ctx, o); err != nil {
-		return explain(name, err)
+		return hint.Workload(name, err)
 	}
 	if ctx.Err() != nil {
 		return ErrLeft

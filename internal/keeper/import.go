@@ -19,6 +19,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/disk"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/seal"
@@ -187,7 +188,7 @@ func (in *incoming) take(ctx context.Context, c *bundle.Checked) (Imported, erro
 	}
 	info, err := in.commit(ctx)
 	if err != nil {
-		return Imported{}, explain(in.name, err)
+		return Imported{}, hint.Workload(in.name, err)
 	}
 	_, err = in.st.Admit(in.w, in.name)
 	if err != nil {
@@ -235,7 +236,7 @@ func (in *incoming) refused(err error) error {
 	case errors.Is(err, store.ErrLocked):
 		return api.Errorf(api.CodeLocked, "try again when that has ended", "another import makes %s", in.name)
 	}
-	return explain(in.name, err)
+	return hint.Workload(in.name, err)
 }
 
 // Info makes the place for the workload.
@@ -250,7 +251,7 @@ func (in *incoming) Info(i bundle.Info) error {
 	}
 	d, err := w.Begin(0)
 	if err != nil {
-		return errors.Join(explain(in.name, err), in.st.TurnAway(w, own))
+		return errors.Join(hint.Workload(in.name, err), in.st.TurnAway(w, own))
 	}
 	in.w, in.own, in.d = w, own, d
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/seal"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -27,29 +28,16 @@ func (s Site) options(fresh bool) (store.Options, error) {
 		}
 	}
 	if err != nil {
-		return store.Options{}, explainKey(s.KeyFile, err)
+		return store.Options{}, hint.Key(s.KeyFile, err)
 	}
 	return store.Options{Key: k, Warn: s.warn}, nil
-}
-
-// explainKey says what is the matter with a key file.
-func explainKey(file string, err error) *api.Error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return api.Errorf(api.CodeIntegrity, "--key names the file with the key that the store was sealed with", "the key %s is missing", file)
-	case errors.Is(err, seal.ErrExposed):
-		return api.Errorf(api.CodeIntegrity, "it must belong to the user who runs wakepoint, with mode 0600", "%w", err)
-	case errors.Is(err, seal.ErrKeyFile):
-		return api.Errorf(api.CodeIntegrity, "--key names the file with the key that the store was sealed with", "%w", err)
-	}
-	return api.Errorf(api.CodeFailed, "", "key %s: %w", file, err)
 }
 
 // open opens the store.
 func (s Site) open() (*store.Store, error) {
 	st, err := s.openStore()
 	if err != nil {
-		return nil, explainStore(s.StoreDir, err)
+		return nil, hint.Store(s.StoreDir, err)
 	}
 	return st, nil
 }
@@ -95,7 +83,7 @@ func (s Site) openDump(dir string) (*store.Workload, error) {
 func (s Site) ExportKey(w io.Writer, recipient, passphrase string) error {
 	k, err := seal.Load(disk.OS{}, s.KeyFile)
 	if err != nil {
-		return explainKey(s.KeyFile, err)
+		return hint.Key(s.KeyFile, err)
 	}
 	to, err := seal.Passphrase(passphrase)
 	if recipient != "" {
@@ -131,7 +119,7 @@ func (s Site) ImportKey(r, identities io.Reader, passphrase string) error {
 	}
 	old, err := seal.Load(disk.OS{}, s.KeyFile)
 	if err != nil {
-		return explainKey(s.KeyFile, err)
+		return hint.Key(s.KeyFile, err)
 	}
 	if old != k {
 		return api.Errorf(api.CodeFailed, "name another file with --key, or move that one away; what it sealed needs it", "%s holds another key", s.KeyFile)

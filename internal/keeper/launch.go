@@ -13,6 +13,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -73,7 +74,7 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 	}
 	if err := s.noteLaunch(w, spec, p); err != nil {
 		undo()
-		return Outcome{}, explain(spec.Name, err)
+		return Outcome{}, hint.Workload(spec.Name, err)
 	}
 	out, code, err := s.spawn(ctx, w.Dir(), arguments{Options: Options{Name: spec.Name, Action: ActLaunch}}, progress)
 	if errors.Is(err, errKeeperDied) {
@@ -219,7 +220,7 @@ func createWorkload(st *store.Store, spec *api.Spec) (*store.Workload, error) {
 		case errors.Is(err, store.ErrName):
 			return nil, api.Errorf(api.CodeUsage, "", "%w", err)
 		case err != nil:
-			return nil, explain(spec.Name, err)
+			return nil, hint.Workload(spec.Name, err)
 		}
 		return w, nil
 	}
@@ -234,7 +235,7 @@ func createWorkload(st *store.Store, spec *api.Spec) (*store.Workload, error) {
 			continue
 		}
 		if err != nil {
-			return nil, explain(spec.Name, err)
+			return nil, hint.Workload(spec.Name, err)
 		}
 		return w, nil
 	}

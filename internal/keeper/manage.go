@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -36,7 +37,7 @@ func List(ctx context.Context, s Site) ([]api.Status, error) {
 				found[i] = &v
 			case api.AsError(err).Code == api.CodeNotFound: // being made, or gone
 			default:
-				found[i] = &api.Status{Row: api.Row{Name: name, State: api.Failed}, LastError: explain(name, err)}
+				found[i] = &api.Status{Row: api.Row{Name: name, State: api.Failed}, LastError: hint.Workload(name, err)}
 			}
 		})
 	}
@@ -82,8 +83,8 @@ func StatusOf(ctx context.Context, s Site, name string) (api.Status, error) {
 		if v, err = statusAtRest(w, name); err != nil {
 			return v, err
 		}
-		if errors.Is(silent, errSilent) {
-			v.LastError, v.KeeperPID = api.AsError(silent), keeperPID(ctx, w.Dir())
+		if errors.Is(silent, api.ErrSilent) {
+			v.LastError, v.KeeperPID = api.AsError(silent), api.KeeperPID(ctx, w.Dir())
 		}
 	}
 	v.Damage = api.AsError(bad)
@@ -103,7 +104,7 @@ func statusAtRest(w *store.Workload, name string) (api.Status, error) {
 	}
 	addNewest(&v, l)
 	if v.SizeBytes, err = w.Size(); err != nil {
-		return v, explain(name, err)
+		return v, hint.Workload(name, err)
 	}
 	if !rec.run.Wanted {
 		return v, nil
@@ -134,7 +135,7 @@ func Log(ctx context.Context, s Site, name string) (rows []api.GenerationRow, da
 	pins := readPins(w)
 	infos, damage, err := w.Generations()
 	if err != nil {
-		return nil, nil, explain(name, err)
+		return nil, nil, hint.Workload(name, err)
 	}
 	for _, i := range infos {
 		r := row(i, history.verdict(i.Generation))
@@ -151,7 +152,7 @@ func Log(ctx context.Context, s Site, name string) (rows []api.GenerationRow, da
 func notRunning(w *store.Workload, name string) error {
 	v, err := statusAtRest(w, name)
 	if err != nil {
-		return explain(name, err)
+		return hint.Workload(name, err)
 	}
 	switch v.State {
 	case api.Running:
@@ -189,7 +190,7 @@ func Stop(ctx context.Context, s Site, name string, o StopOptions, progress Prog
 		v, serr := statusAtRest(w, name)
 		switch {
 		case serr != nil:
-			return v, explain(name, serr)
+			return v, hint.Workload(name, serr)
 		case v.State == api.Running:
 			if _, err := Start(ctx, s, name, progress); err != nil {
 				return v, err
@@ -225,7 +226,7 @@ func Halt(ctx context.Context, s Site, name string, goingDown bool, progress Pro
 func (s Site) rest(w *store.Workload, name string) (api.Status, error) {
 	l, err := w.Lock()
 	if err != nil {
-		return api.Status{}, explain(name, err)
+		return api.Status{}, hint.Workload(name, err)
 	}
 	defer l.Close()
 	rec, err := recordsOf(w, name)
@@ -234,7 +235,7 @@ func (s Site) rest(w *store.Workload, name string) (api.Status, error) {
 	}
 	rec.run.Wanted, rec.run.State, rec.run.Frozen = false, api.Stopped, true
 	if err := putRecord(w, recordRun, rec.run); err != nil {
-		return api.Status{}, explain(name, err)
+		return api.Status{}, hint.Workload(name, err)
 	}
 	return statusAtRest(w, name)
 }
@@ -261,7 +262,7 @@ func Set(ctx context.Context, s Site, name string, c api.PolicyChange) (api.Poli
 	}
 	l, err := w.Lock()
 	if err != nil {
-		return api.Policy{}, explain(name, err)
+		return api.Policy{}, hint.Workload(name, err)
 	}
 	defer l.Close()
 	rec, err := recordsOf(w, name)
@@ -283,7 +284,7 @@ func explainNil(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return explain(name, err)
+	return hint.Workload(name, err)
 }
 
 // Signal sends a signal to the workload's command.
@@ -314,7 +315,7 @@ func Attach(ctx context.Context, s Site, name string, readOnly bool) (net.Conn, 
 	case errors.Is(err, api.ErrNoKeeper):
 		return nil, notRunning(w, name)
 	case err != nil && ctx.Err() == nil && limited.Err() != nil:
-		return nil, silentError(keeperPID(ctx, w.Dir()))
+		return nil, api.SilentError(api.KeeperPID(ctx, w.Dir()))
 	}
 	return c, err
 }

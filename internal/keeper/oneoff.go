@@ -15,6 +15,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -39,51 +40,35 @@ func (s Site) DumpTo(ctx context.Context, dir string, pid int, leaveRunning bool
 	}()
 	w, err := s.openDump(dir)
 	if err != nil {
-		return explainDump(dir, err)
+		return hint.Dump(dir, err)
 	}
 	lock, err := w.Lock()
 	if err != nil {
-		return explainDump(dir, err)
+		return hint.Dump(dir, err)
 	}
 	defer lock.Close()
 	spec.Env = nil // the image has it
 	p := api.Policy{EverySeconds: 1, Files: api.FilesRollback, OnCrash: api.OnRestore, OnExit: api.OnFinish, GiveUp: api.GiveUpStop}
 	if err := errors.Join(putRecord(w, recordSpec, spec), putRecord(w, recordPolicy, p)); err != nil {
-		return explainDump(dir, err)
+		return hint.Dump(dir, err)
 	}
 	k := newKeeper(realMachine{}, realVault{w}, Site{}, slog.New(slog.DiscardHandler))
 	k.rec.spec, k.rec.policy = spec, p
 	h, err := k.m.HandleOf(engine.PID(pid))
 	if err != nil {
-		return explainDump(dir, err)
+		return hint.Dump(dir, err)
 	}
 	t, err := k.m.Open(ctx, h)
 	if err != nil {
-		return explainDump(dir, err)
+		return hint.Dump(dir, err)
 	}
 	defer t.Close()
 	k.tree = t
 	o := checkpointOptions{hold: !leaveRunning, held: frozen.Kill, anyone: true} // it has no --files to choose
 	if _, err := k.take(ctx, o); err != nil {
-		return explainDump(dir, err)
+		return hint.Dump(dir, err)
 	}
 	return nil
-}
-
-// explainDump says what is the matter with a directory that holds a dump.
-func explainDump(dir string, err error) *api.Error {
-	if full, aerr := filepath.Abs(dir); aerr == nil {
-		dir = full
-	}
-	switch {
-	case errors.Is(err, syscall.EROFS):
-		return api.Errorf(api.CodeFailed, "the file system of "+dir+" is read-only: remount it, or copy the dump to another with cp -a", "%w", err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return api.Errorf(api.CodeFailed, "make room on the file system of "+dir+" and try again", "%w", err)
-	case errors.Is(err, store.ErrDamaged):
-		return api.Errorf(api.CodeIntegrity, "`wakepoint verify "+dir+"` shows all damage", "%w", err)
-	}
-	return explainStore(dir, err)
 }
 
 // emptyDir sees to it that dir is a directory with nothing in it, mode 0700.
@@ -146,23 +131,23 @@ func (s Site) RestoreFrom(ctx context.Context, dir string, o RestoreFromOptions)
 	}
 	w, err := s.openDump(dir)
 	if err != nil {
-		return 0, explainDump(dir, err)
+		return 0, hint.Dump(dir, err)
 	}
 	record, err := os.CreateTemp(dir, ".wait-")
 	if err != nil {
-		return 0, explainDump(dir, err)
+		return 0, hint.Dump(dir, err)
 	}
 	defer record.Close()
 	defer os.Remove(record.Name())
 	t, err := restoreDump(ctx, realMachine{}, realVault{w}, engine.RestoreOptions{Record: record, HostPIDs: !o.NewPIDNS, Helper: s.Program})
 	if err != nil {
-		return 0, explainDump(dir, err)
+		return 0, hint.Dump(dir, err)
 	}
 	defer t.Close()
 	if o.PIDFile != "" {
 		text := strconv.Itoa(int(t.Handle().Command)) + "\n"
 		if err := os.WriteFile(o.PIDFile, []byte(text), 0o644); err != nil {
-			return 0, explainDump(dir, fmt.Errorf("it runs, but its number could not be written: %w", err))
+			return 0, hint.Dump(dir, fmt.Errorf("it runs, but its number could not be written: %w", err))
 		}
 	}
 	if o.Detach {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -71,7 +72,7 @@ func (s Site) recoverOne(ctx context.Context, name string, progress Progress) *O
 	if err := getRecord(w, recordRun, &run); err == nil && !run.Wanted {
 		return nil
 	}
-	fail := func(err error) *Outcome { return &Outcome{Name: name, Err: explain(name, err)} }
+	fail := func(err error) *Outcome { return &Outcome{Name: name, Err: hint.Workload(name, err)} }
 	if w, err = s.workload(name); err != nil {
 		return fail(err)
 	}
@@ -84,7 +85,7 @@ func (s Site) recoverOne(ctx context.Context, name string, progress Progress) *O
 	}
 	out, err := s.bringUp(ctx, w, arguments{Options: Options{Name: name, Action: ActRecover}}, progress)
 	if err != nil {
-		out.Err = explain(name, err)
+		out.Err = hint.Workload(name, err)
 	}
 	out.Name = name
 	return &out
@@ -118,7 +119,7 @@ func (s Site) running(ctx context.Context, w *store.Workload) (Outcome, bool, er
 	for end := time.Now().Add(busyWait); time.Now().Before(end); {
 		v, err := s.ping(ctx, w.Dir())
 		switch {
-		case errors.Is(err, errSilent):
+		case errors.Is(err, api.ErrSilent):
 			return Outcome{}, false, err
 		case err != nil:
 			return Outcome{}, false, nil

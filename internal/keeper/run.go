@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -54,7 +55,7 @@ func Run(ctx context.Context, o Options) error {
 	o.warn = func(err error) { o.Log.Warn(err.Error()) }
 	w, err := o.workload(o.Name)
 	if err != nil {
-		newReporter(o.Report).done(Outcome{Name: o.Name, Err: explain(o.Name, err)}, 0)
+		newReporter(o.Report).done(Outcome{Name: o.Name, Err: hint.Workload(o.Name, err)}, 0)
 		return err
 	}
 	return runKeeper(ctx, o, realMachine{}, realVault{w})
@@ -66,14 +67,14 @@ func runKeeper(ctx context.Context, o Options, m machine, v vault) error {
 	defer rep.close()
 	lock, err := lockOf(ctx, v)
 	if err != nil {
-		rep.done(Outcome{Name: o.Name, Err: explain(o.Name, err)}, 0)
+		rep.done(Outcome{Name: o.Name, Err: hint.Workload(o.Name, err)}, 0)
 		return err
 	}
 	k := newKeeper(m, v, o.Site, o.Log)
 	k.say = rep.progress
 	if err := k.load(); err != nil {
 		lock.Close()
-		rep.done(Outcome{Name: o.Name, Err: explain(o.Name, err)}, 0)
+		rep.done(Outcome{Name: o.Name, Err: hint.Workload(o.Name, err)}, 0)
 		return err
 	}
 	free := func() { _ = lock.Close() }

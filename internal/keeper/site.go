@@ -30,7 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/api"
-	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -96,45 +96,6 @@ func (s Site) beside(name string) string {
 	return filepath.Join(filepath.Dir(s.KeyFile), name)
 }
 
-// explainStore says what is the matter with a store.
-func explainStore(dir string, err error) *api.Error {
-	var said *api.Error
-	if errors.As(err, &said) {
-		return said
-	}
-	switch {
-	case errors.Is(err, store.ErrKey):
-		return api.Errorf(api.CodeIntegrity, "--key names the file with the key that the store was sealed with", "%w", err)
-	case errors.Is(err, syscall.ENOTDIR):
-		return api.Errorf(api.CodeFailed, "name a directory that is empty or does not exist", "%w", err)
-	case errors.Is(err, store.ErrForeign):
-		return api.Errorf(api.CodeFailed, "nothing was changed in it; name a directory that is empty or does not exist", "%w", err)
-	case errors.Is(err, disk.ErrNotPrivate):
-		return api.Errorf(api.CodeFailed, hintPrivate(dir), "%w", err)
-	case errors.Is(err, store.ErrLocked):
-		return api.Errorf(api.CodeLocked, "another wakepoint is at work on it: try again when that has ended", "%w", err)
-	case errors.Is(err, store.ErrVersion):
-		return api.Errorf(api.CodeFailed, "another version of wakepoint made it: use that one", "%w", err)
-	case errors.Is(err, store.ErrDamaged):
-		return api.Errorf(api.CodeIntegrity, "`wakepoint verify` shows all damage", "%w", err)
-	case errors.Is(err, fs.ErrPermission):
-		return api.Errorf(api.CodeFailed, "it belongs to another user: run as that user, or name another directory with --store", "%w", err)
-	}
-	return explain(dir, err)
-}
-
-// hintPrivate says what to do with a directory that others may enter.
-func hintPrivate(dir string) string {
-	info, err := os.Stat(dir)
-	switch {
-	case err != nil:
-		return "name a directory that is empty or does not exist"
-	case info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()):
-		return "it belongs to another user: run as that user, or name another directory"
-	}
-	return "others may have changed what is in it; if they have not, `chmod 700 " + dir + "`, else name another directory"
-}
-
 func noWorkload(name string) *api.Error {
 	return api.Errorf(api.CodeNotFound, "`wakepoint ps` lists the workloads", "no workload %q", name)
 }
@@ -152,7 +113,7 @@ func (s Site) workload(name string) (*store.Workload, error) {
 	case errors.Is(err, store.ErrDamaged):
 		return nil, damagedError(name, err)
 	case err != nil:
-		return nil, explainStore(s.StoreDir, err)
+		return nil, hint.Store(s.StoreDir, err)
 	}
 	return w, nil
 }

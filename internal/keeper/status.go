@@ -1,9 +1,6 @@
 package keeper
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -12,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/api"
-	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -135,57 +132,7 @@ func describe(rec records, dir string) api.Status {
 }
 
 // explain turns an error into one that a person can act on.
-func (k *keeper) explain(err error) *api.Error { return explain(k.rec.spec.Name, err) }
-
-func explain(name string, err error) *api.Error {
-	var refused *engine.RefusedError
-	var exec *engine.ExecError
-	var own *api.Error
-	var taken *engine.TakenError
-	var changed *engine.ChangedError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &own):
-		return api.AsError(err)
-	case errors.As(err, &refused):
-		hint := ""
-		if len(refused.Obstacles) > 0 {
-			hint = refused.Obstacles[0].Hint
-		}
-		if n := len(refused.Obstacles); n > 1 {
-			hint += fmt.Sprintf(" (and %d more: `wakepoint check PID` shows all)", n-1)
-		}
-		return api.Errorf(api.CodeRefused, hint, "%w", err)
-	case errors.As(err, &exec):
-		return api.Errorf(api.CodeFailed, "", "%w", err)
-	case errors.Is(err, store.ErrDamaged):
-		return api.Errorf(api.CodeIntegrity, "`wakepoint verify "+name+"` shows all damage; `wakepoint log "+name+"` what is left", "%w", err)
-	case errors.Is(err, store.ErrVersion):
-		return api.Errorf(api.CodeFailed, "use the version of wakepoint that wrote it, or a later one", "%w", err)
-	case errors.Is(err, store.ErrLocked), errors.Is(err, store.ErrStale):
-		return api.Errorf(api.CodeLocked, "`wakepoint status "+name+"` shows its keeper", "%w", err)
-	case errors.Is(err, store.ErrNotFound):
-		return api.Errorf(api.CodeNotFound, "", "%w", err)
-	case errors.Is(err, os.ErrProcessDone):
-		return api.Errorf(api.CodeFailed, "", "the program has ended: %w", err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return api.Errorf(api.CodeFailed, "make room on the store's disk; checkpoints go on by themselves, and nothing that was committed is lost", "%w", err)
-	case errors.Is(err, syscall.EROFS):
-		return api.Errorf(api.CodeFailed, "the store's file system is read-only: remount it or use another with --store", "%w", err)
-	case errors.As(err, &taken):
-		return api.Errorf(api.CodeFailed, hintTaken(taken.Port), "%w", err)
-	case errors.As(err, &changed):
-		return api.Errorf(api.CodeFailed, "put that file back as it was, with its times (cp -p); or run the program anew, on the new one", "%w", err)
-	case errors.Is(err, syscall.EADDRINUSE):
-		return api.Errorf(api.CodeFailed, "another program holds an address that it listens on: `ss -lpn` shows which", "%w", err)
-	case errors.Is(err, syscall.ENOTDIR):
-		return api.Errorf(api.CodeFailed, "something else has its name: move that away", "%w", err)
-	case errors.Is(err, fs.ErrNotExist):
-		return api.Errorf(api.CodeFailed, "put back what is missing on this host; its generations stay as they are", "%w", err)
-	}
-	return api.Errorf(api.CodeFailed, "", "%w", err)
-}
+func (k *keeper) explain(err error) *api.Error { return hint.Workload(k.rec.spec.Name, err) }
 
 func unixSignalName(s syscall.Signal) string { return unix.SignalName(s) }
 

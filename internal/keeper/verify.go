@@ -13,6 +13,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -100,15 +101,15 @@ func (s Site) verify(names []string, read func(*store.Workload) ([]store.Damage,
 	return s.look(names, func(w *store.Workload, name string) (Verified, error) {
 		found, err := read(w)
 		if err != nil {
-			return Verified{}, explain(name, err)
+			return Verified{}, hint.Workload(name, err)
 		}
 		v, err := countWhole(w, name, found)
 		if err != nil {
-			return Verified{}, explain(name, err)
+			return Verified{}, hint.Workload(name, err)
 		}
 		own, err := recordDamage(w)
 		if err != nil {
-			return Verified{}, explain(name, err)
+			return Verified{}, hint.Workload(name, err)
 		}
 		v.add(w.Dir(), found, own)
 		return v, nil
@@ -122,11 +123,11 @@ func Damaged(s Site, names ...string) ([]Verified, error) {
 	all, err := s.look(names, func(w *store.Workload, name string) (Verified, error) {
 		found, err := w.Damage()
 		if err != nil {
-			return Verified{}, explain(name, err)
+			return Verified{}, hint.Workload(name, err)
 		}
 		own, err := recordDamage(w)
 		if err != nil {
-			return Verified{}, explain(name, err)
+			return Verified{}, hint.Workload(name, err)
 		}
 		v := Verified{Name: name}
 		v.add(w.Dir(), found, own)
@@ -145,15 +146,15 @@ func (s Site) VerifyDump(ctx context.Context, dir string) (Verified, error) {
 		return lostWorkload(dir, dir, err), nil
 	}
 	if err != nil {
-		return Verified{}, explainStore(dir, err)
+		return Verified{}, hint.Store(dir, err)
 	}
 	found, err := w.Verify(ctx)
 	if err != nil {
-		return Verified{}, explainStore(dir, err)
+		return Verified{}, hint.Store(dir, err)
 	}
 	v, err := countWhole(w, dir, found)
 	if err != nil {
-		return Verified{}, explainStore(dir, err)
+		return Verified{}, hint.Store(dir, err)
 	}
 	v.add(dir, found)
 	return v, nil
@@ -184,7 +185,7 @@ func (s Site) look(names []string, f func(w *store.Workload, name string) (Verif
 		return []Verified{v}, nil
 	}
 	if err != nil {
-		return nil, explainStore(s.StoreDir, err)
+		return nil, hint.Store(s.StoreDir, err)
 	}
 	var all []Verified
 	if found := st.Damage(); len(found) > 0 {
@@ -194,7 +195,7 @@ func (s Site) look(names []string, f func(w *store.Workload, name string) (Verif
 	}
 	if len(names) == 0 {
 		if names, err = st.Names(); err != nil {
-			return nil, explainStore(s.StoreDir, err)
+			return nil, hint.Store(s.StoreDir, err)
 		}
 	}
 	for _, name := range names {
@@ -206,7 +207,7 @@ func (s Site) look(names []string, f func(w *store.Workload, name string) (Verif
 			all = append(all, lostWorkload(name, filepath.Join(s.StoreDir, "workloads", name), err))
 			continue
 		case err != nil:
-			return nil, explain(name, err)
+			return nil, hint.Workload(name, err)
 		}
 		v, err := f(w, name)
 		if err != nil {

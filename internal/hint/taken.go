@@ -1,4 +1,4 @@
-package keeper
+package hint
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// hintTaken says who holds a port, if that can be seen.
-func hintTaken(port int) string {
+// taken says who holds a port, if that can be seen.
+func taken(port int) string {
 	who := holderOf(port)
 	if who == "" {
 		return fmt.Sprintf("another program holds port %d: `ss -lpn` shows which; end it and try again", port)

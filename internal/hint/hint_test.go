@@ -1,4 +1,4 @@
-package keeper
+package hint
 
 import (
 	"errors"
@@ -19,9 +19,9 @@ import (
 // that fits where it happened.
 func TestExplain(t *testing.T) {
 	damage := &store.DamageError{Pack: "packs/g1.0", What: "frame"}
-	workload := func(err error) *api.Error { return explain("web", err) }
-	whole := func(err error) *api.Error { return explainStore("/s", err) }
-	dump := func(err error) *api.Error { return explainDump("/d", err) }
+	workload := func(err error) *api.Error { return Workload("web", err) }
+	whole := func(err error) *api.Error { return Store("/s", err) }
+	dump := func(err error) *api.Error { return Dump("/d", err) }
 	for name, c := range map[string]struct {
 		explain func(error) *api.Error
 		err     error
@@ -75,25 +75,13 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestPlausibleEnd: what an init writes, and nothing else.
-func TestPlausibleEnd(t *testing.T) {
-	for text, want := range map[string]bool{
-		"": true, "\x00\x09\x00\x00\x01\x00\x00\x00": true, "\x00\x00\x00\x00\x00\x00\x00\x00": true,
-		"\x00": false, "garbage!": false, "\x00\x00\x01\x00\x01\x00\x00\x00": false, "\x00\x00\x00\x00\x02\x00\x00\x00": false,
-	} {
-		if plausibleEnd([]byte(text)) != want {
-			t.Errorf("%q: %v", text, !want)
-		}
-	}
-}
-
 // TestHintPrivate never tells to open or to close a directory of others.
 func TestHintPrivate(t *testing.T) {
 	dir := t.TempDir()
-	if h := hintPrivate(dir); !strings.Contains(h, "`chmod 700 "+dir+"`") {
+	if h := private(dir); !strings.Contains(h, "`chmod 700 "+dir+"`") {
 		t.Error(h)
 	}
-	if h := hintPrivate(dir + "/none"); strings.Contains(h, "chmod") {
+	if h := private(dir + "/none"); strings.Contains(h, "chmod") {
 		t.Error(h)
 	}
 	if os.Geteuid() != 0 {
@@ -102,7 +90,7 @@ func TestHintPrivate(t *testing.T) {
 	if err := os.Chown(dir, 12345, 12345); err != nil {
 		t.Fatal(err)
 	}
-	if h := hintPrivate(dir); strings.Contains(h, "chmod") {
+	if h := private(dir); strings.Contains(h, "chmod") {
 		t.Error(h)
 	}
 }
