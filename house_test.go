@@ -59,7 +59,10 @@ internal/hint:              internal/api internal/disk internal/engine internal/
 internal/machine:           internal/abi internal/sys
 internal/terminal:          internal/sys
 internal/web:               internal/api
-internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/health internal/hint internal/image internal/object internal/policy internal/redo internal/seal internal/service internal/store internal/terminal
+internal/generation:        internal/engine internal/files internal/image internal/store
+internal/sandbox:           internal/procfs internal/sys
+internal/rehearsal:         internal/api internal/engine internal/files internal/generation internal/health internal/policy internal/sandbox
+internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/generation internal/health internal/hint internal/image internal/object internal/policy internal/procfs internal/redo internal/rehearsal internal/seal internal/service internal/store internal/terminal
 internal/vmtest:
 internal/vmtest/guest:      internal/vmtest
 packaging:

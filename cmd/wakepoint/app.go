@@ -191,10 +191,10 @@ The programs need no change.
 	root.AddCommand(
 		a.runCommand(), a.adoptCommand(), a.psCommand(), a.statusCommand(), a.logCommand(), a.setCommand(),
 		a.checkpointCommand(), a.stopCommand(), a.startCommand(), a.restoreCommand(), a.signalCommand(),
-		a.attachCommand(), a.logsCommand(), a.recoverCommand(), a.verifyCommand(),
+		a.attachCommand(), a.logsCommand(), a.recoverCommand(), a.rehearseCommand(), a.verifyCommand(),
 		a.gcCommand(), a.pinCommand(), a.forgetCommand(), a.rmCommand(), a.exportCommand(), a.importCommand(),
 		a.dumpCommand(), a.checkCommand(), a.doctorCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand(), a.storeCommand(),
-		a.manCommand(), a.keeperCommand(), a.guardCommand(), a.unitCommand(), a.haltCommand(), a.demoProgramCommand(),
+		a.manCommand(), a.keeperCommand(), a.guardCommand(), a.rehearsalCommand(), a.unitCommand(), a.haltCommand(), a.demoProgramCommand(),
 	)
 	root.SetHelpCommand(a.helpCommand())
 	return root

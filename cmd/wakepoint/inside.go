@@ -14,10 +14,11 @@ import (
 // The names under which this program runs as something else. They are part of
 // what a running keeper was started with: a new version must know them too.
 const (
-	keeperName = "_keeper"
-	guardName  = "_guard"
-	unitName   = "_unit"
-	haltName   = "_halt"
+	keeperName    = "_keeper"
+	guardName     = "_guard"
+	unitName      = "_unit"
+	haltName      = "_halt"
+	rehearsalName = "_rehearse"
 )
 
 // inside is a command that is not for people: its arguments belong to the
@@ -86,4 +87,8 @@ func (a *app) haltCommand() *cobra.Command {
 			return err
 		})
 	})
+}
+
+func (a *app) rehearsalCommand() *cobra.Command {
+	return inside(rehearsalName, "A sandbox in which a generation is rehearsed", keeper.RehearsalMain)
 }

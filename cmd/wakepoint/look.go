@@ -138,6 +138,12 @@ func statusFields(s api.Status) [][2]string {
 	if s.Recovery != nil {
 		add("last recovery", "%s, %s", timeText(s.Recovery.At), s.Recovery.Words)
 	}
+	if s.Rehearsal != nil {
+		add("last rehearsal", "%s, %s", timeText(s.Rehearsal.At), rehearsalWords(*s.Rehearsal))
+	}
+	if s.Offered != "" {
+		add("offered", "%s is newer than what was restored, and lived in a rehearsal: `wakepoint restore %s@%s` goes back to it", s.Offered, s.Name, s.Offered)
+	}
 	for _, n := range s.Notes {
 		add("note", "%s", n)
 	}

@@ -33,6 +33,7 @@ type policyFlags struct {
 	writes  int64
 	buffer  int64
 	budget  time.Duration
+	again   rehearsals
 }
 
 func (p *policyFlags) add(c *cobra.Command) {
@@ -47,6 +48,7 @@ func (p *policyFlags) add(c *cobra.Command) {
 	f.Var((*limit)(&p.writes), "write-limit", "write at most this `SIZE` a second, averaged over an hour, or none for no limit (default 20MB)")
 	f.Var((*size)(&p.buffer), "buffer", "copy up to this `SIZE` while the program stands still, and stream what is more (default 256MiB)")
 	f.Var((*interval)(&p.budget), "pause-budget", "stretch the interval when the program stands still for its files for longer than this `DURATION` (default 100ms)")
+	f.Var(&p.again, "rehearse", "restore the newest generation in a sandbox at this `INTERVAL`, when the host can afford it, or never (default 1h)")
 	f.StringVar(&p.health, "health", "", "ask by this `CHECK` whether the program is well: exec:COMMAND, tcp:HOST:PORT or a URL; three answers in a row that it is not are a crash")
 	f.Var(&choice{&p.giveUp, []string{api.GiveUpStop, api.OnFresh}}, "give-up", "`WHAT` to do when no generation lives: stop, or start the command fresh")
 }
@@ -57,7 +59,7 @@ func (p *policyFlags) policy() (api.Policy, error) {
 	return api.Policy{
 		EverySeconds: p.every.Seconds(), EveryAuto: p.auto, Data: data,
 		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, Health: p.health, LogMaxBytes: p.logMax,
-		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer, PauseBudgetSeconds: p.budget.Seconds(),
+		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer, PauseBudgetSeconds: p.budget.Seconds(), RehearseSeconds: p.again.seconds(),
 	}, err
 }
 
@@ -77,6 +79,10 @@ func (p *policyFlags) change(cmd *cobra.Command) (c api.PolicyChange, changed bo
 		c.EveryAuto, changed = &p.auto, true
 	default:
 		c.EverySeconds, changed = &every, true
+	}
+	if f.Changed("rehearse") {
+		every := p.again.seconds()
+		c.RehearseSeconds, changed = &every, true
 	}
 	if f.Changed("pause-budget") {
 		budget := p.budget.Seconds()
@@ -171,6 +177,36 @@ func (p *pace) Set(s string) error {
 		return fmt.Errorf("%w (or auto)", err)
 	}
 	return nil
+}
+
+// rehearsals is an interval, or never.
+type rehearsals struct {
+	every interval
+	never bool
+}
+
+func (r *rehearsals) String() string {
+	if r.never {
+		return "never"
+	}
+	return r.every.String()
+}
+
+func (r *rehearsals) Type() string { return "duration" }
+
+func (r *rehearsals) Set(s string) error {
+	if r.never = s == "never"; r.never {
+		return nil
+	}
+	return r.every.Set(s)
+}
+
+// seconds is the interval as a policy has it.
+func (r *rehearsals) seconds() float64 {
+	if r.never {
+		return -1
+	}
+	return time.Duration(r.every).Seconds()
 }
 
 // limit is a size, or none: -1.

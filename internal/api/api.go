@@ -96,8 +96,10 @@ type Policy struct {
 	// before the interval is stretched; 0: 0.1.
 	PauseBudgetSeconds float64 `json:"pause_budget_seconds,omitempty"`
 
-	BufferBytes     int64 `json:"buffer_bytes,omitempty"` // what is copied in a freeze before it waits for the disk; 0: 256 MiB
-	WriteLimitBytes int64 `json:"write_limit_bytes"`      // what may be written a second, averaged over an hour; 0: the default, -1: no limit
+	BufferBytes int64 `json:"buffer_bytes,omitempty"` // what is copied in a freeze before it waits for the disk; 0: 256 MiB
+	// RehearseSeconds is how often the newest generation is rehearsed; 0: 3600, -1: never.
+	RehearseSeconds float64 `json:"rehearse_seconds,omitempty"`
+	WriteLimitBytes int64   `json:"write_limit_bytes"` // what may be written a second, averaged over an hour; 0: the default, -1: no limit
 }
 
 // PolicyChange changes what is not nil.
@@ -117,6 +119,7 @@ type PolicyChange struct {
 	PauseBudgetSeconds *float64 `json:"pause_budget_seconds,omitempty"`
 	BufferBytes        *int64   `json:"buffer_bytes,omitempty"`
 	WriteLimitBytes    *int64   `json:"write_limit_bytes,omitempty"`
+	RehearseSeconds    *float64 `json:"rehearse_seconds,omitempty"`
 }
 
 // Row is a workload in the table of all workloads.
@@ -171,7 +174,10 @@ type Status struct {
 	Incident *Incident `json:"incident,omitempty"` // the open one
 	Recovery *Recovery `json:"last_recovery,omitempty"`
 	Notes    []string  `json:"notes,omitempty"` // what its owner should know
-	Output   string    `json:"output"`          // path of the file that holds what it printed
+
+	Rehearsal *Rehearsal `json:"last_rehearsal,omitempty"`
+	Offered   string     `json:"offered,omitempty"` // a newer generation than that of the last recovery, which lived in a rehearsal since
+	Output    string     `json:"output"`            // path of the file that holds what it printed
 }
 
 // Auto is by what an interval is chosen.
@@ -194,6 +200,26 @@ type Incident struct {
 	CrashedAt      time.Time  `json:"crashed_at"`
 	Tries          int        `json:"tries"`
 	ProbationUntil *time.Time `json:"probation_until,omitempty"`
+}
+
+// Rehearsal is what came of restoring a generation in a sandbox.
+type Rehearsal struct {
+	Generation   string    `json:"generation"`
+	At           time.Time `json:"at"`
+	Verdict      string    `json:"verdict"` // of the generation, now; "" when it could not be rehearsed
+	Lived        bool      `json:"lived"`
+	LivedSeconds float64   `json:"lived_seconds"`
+	Why          string    `json:"why"` // "ended with SIGSEGV"
+}
+
+// Rehearsed is a rehearsal that a keeper is to note.
+type Rehearsed struct {
+	Generation string        `json:"generation"`
+	At         time.Time     `json:"at"`
+	For        time.Duration `json:"for"` // ns
+	Lived      time.Duration `json:"lived"`
+	Survived   bool          `json:"survived"`
+	Why        string        `json:"why"`
 }
 
 // Recovery is how a workload was last brought back.
@@ -234,6 +260,7 @@ type GenerationRow struct {
 const (
 	Committed = "committed"
 	Proven    = "proven"
+	Doubtful  = "doubtful"
 	Bad       = "bad"
 )
 
@@ -250,6 +277,7 @@ const (
 	OpPin        = "pin"        // Generation, Remove
 	OpForget     = "forget"     // Generation, DryRun; Dropped, FreedBytes
 	OpCollect    = "collect"    // DryRun; Dropped, FreedBytes
+	OpJudge      = "judge"      // Rehearsed; Rehearsal
 	OpRemove     = "remove"     // ends the workload without a checkpoint, and the keeper
 	OpHalt       = "halt"       // GoingDown; ends it as a power cut right after a checkpoint would, and the keeper
 )
@@ -266,6 +294,7 @@ type Request struct {
 	Remove         bool          `json:"remove,omitempty"`     // of pin: let it go
 	DryRun         bool          `json:"dry_run,omitempty"`    // only say what would be done
 	GoingDown      bool          `json:"going_down,omitempty"` // of halt: so does the machine, end it also without a checkpoint
+	Rehearsed      *Rehearsed    `json:"rehearsed,omitempty"`
 	ReadOnly       bool          `json:"read_only,omitempty"`
 	Change         *PolicyChange `json:"change,omitempty"`
 }
@@ -278,6 +307,7 @@ type Reply struct {
 	Left       bool           `json:"left,omitempty"`     // with Done: the keeper has let go of the workload, and not looked at the request
 	Status     *Status        `json:"status,omitempty"`
 	Generation *GenerationRow `json:"generation,omitempty"`
+	Rehearsal  *Rehearsal     `json:"rehearsal,omitempty"`
 	Dropped    []string       `json:"dropped,omitempty"` // generations that are gone, or would go
 	FreedBytes int64          `json:"freed_bytes,omitempty"`
 }

@@ -25,6 +25,7 @@ type RestoreOptions struct {
 	Record   *os.File          // as in StartOptions
 	Helper   string            // as in StartOptions
 	HostPIDs bool              // to the same PIDs of the host, without namespaces of its own
+	Sealed   bool              // it may not change the host's settings below /proc
 	Replace  map[string]string // path prefixes that have moved, old to new
 	// Kept, when not nil, is asked for each file that was mapped or open for
 	// reading only: f is what has its name now, nil with err when that cannot be
@@ -167,7 +168,7 @@ func (r *restorer) startInit(ctx context.Context) error {
 	s := namespace.Spawn{Helper: r.o.Helper, Record: r.o.Record, HostIPC: r.tree.HostIPC,
 		Monotonic: r.tree.Clock.Monotonic - mono.Nano() + ours[0],
 		Boottime:  r.tree.Clock.Boottime + off - boot.Nano() + ours[1],
-		Plan:      namespace.Plan{Namespaces: !r.o.HostPIDs, Restore: max(r.tree.Command, 1), Terminal: r.tree.Terminal != nil}}
+		Plan:      namespace.Plan{Namespaces: !r.o.HostPIDs, Sealed: r.o.Sealed, Restore: max(r.tree.Command, 1), Terminal: r.tree.Terminal != nil}}
 	if t := r.tree.Terminal; t != nil {
 		s.Plan.Rows, s.Plan.Cols = t.Size[0], t.Size[1]
 	}

@@ -2,9 +2,12 @@ package files
 
 import (
 	"cmp"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // costsMax bounds the costs that are told.
@@ -53,4 +56,40 @@ func Clones(path string) bool {
 		k.Close()
 	}
 	return k != nil
+}
+
+// readRate is how long it takes to read a GiB.
+const readRate = 200 * time.Millisecond
+
+// Slow names those of the files of a running tree that would be read in a
+// freeze whenever they have changed, the largest first, and how long that takes:
+// what is open for writing, or mapped, where it cannot be cloned. To others is
+// only appended.
+func Slow(list []Open) []Cost {
+	rewritten := map[[2]uint64]bool{}
+	for _, o := range list {
+		if id, _ := sizeOf(o.File); o.Mapped || !o.Append {
+			rewritten[id] = true
+		}
+	}
+	var slow []Cost
+	for _, o := range list {
+		id, size := sizeOf(o.File)
+		if !rewritten[id] || size == 0 || Clones(o.Path) {
+			continue
+		}
+		delete(rewritten, id)
+		slow = append(slow, Cost{Path: o.Path, Size: size, Spent: time.Duration(float64(size) / (1 << 30) * float64(readRate))})
+	}
+	slices.SortFunc(slow, func(a, b Cost) int { return cmp.Compare(b.Size, a.Size) })
+	return slow
+}
+
+// sizeOf is what tells files apart, and a file's size.
+func sizeOf(f *os.File) (id [2]uint64, size int64) {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return id, 0
+	}
+	return [2]uint64{uint64(st.Dev), st.Ino}, st.Size
 }

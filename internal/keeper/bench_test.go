@@ -16,6 +16,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -307,12 +308,12 @@ func (r *bench) revive() {
 	r.program.newLife()
 	ctx := context.Background()
 	start := time.Now()
-	g, err := r.w.OpenGeneration(r.k.parent)
+	g, err := generation.Open(r.w, r.k.parent)
 	if err != nil {
 		r.b.Fatal(err)
 	}
 	defer g.Close()
-	re, err := engine.Restore(ctx, realReader{g}, engine.RestoreOptions{Record: r.rec})
+	re, err := engine.Restore(ctx, g, engine.RestoreOptions{Record: r.rec})
 	if err != nil {
 		r.b.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -204,7 +205,7 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 	if err := k.begin(api.Restoring); err != nil {
 		return err
 	}
-	if err := k.putBack(r); err != nil {
+	if err := generation.PutBack(r); err != nil {
 		return fmt.Errorf("put the files of %v back: %w", g, err)
 	}
 	k.rec.run.PutBack = 0
@@ -216,7 +217,7 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 	if home != "" && home != k.v.Dir() {
 		o.Replace = map[string]string{home: k.v.Dir()}
 	}
-	shelved, err := shelve(r, &o, k.v.Dir(), home)
+	shelved, err := generation.Shelve(r, &o, k.v.Dir(), home)
 	if err != nil {
 		return err
 	}
@@ -245,33 +246,6 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 	}
 	k.rec.run.Recovery = &api.Recovery{At: time.Now(), Generation: g.String(), Resets: rs.Resets()}
 	return k.running(ctx, t, g)
-}
-
-// putBack makes the workload's files those of the generation.
-func (k *keeper) putBack(r reader) error { return putBack(r) }
-
-func putBack(r reader) error {
-	p, err := r.Blob(files.IndexName)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	x, err := files.Decode(p)
-	if err != nil {
-		return err
-	}
-	who, err := actorOf(r)
-	if err != nil {
-		return err
-	}
-	s, err := r.Section(files.SectionName)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return files.PutBack(x, s, who)
 }
 
 // homeOf returns where the workload's directory was when g was made.

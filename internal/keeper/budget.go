@@ -1,12 +1,7 @@
 package keeper
 
 import (
-	"cmp"
-	"os"
-	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
@@ -37,52 +32,26 @@ func (k *keeper) paused(whole time.Duration, most []files.Cost) {
 	k.view.FilesPauseSeconds, k.view.SlowFiles = whole.Seconds(), slow
 }
 
-// slowMax bounds the files that are named.
-const slowMax = 5
-
-// readRate is how long it takes to read a byte, in seconds: 0.2 s for a GiB.
-const readRate = 0.2 / (1 << 30)
-
 // SlowFiles names the files of a running tree that would be read while it
-// stands still whenever they have changed: those that are open for writing where
-// they cannot be cloned. It says nothing as long as that takes no longer than a
-// program may stand still where nobody says otherwise.
+// stands still whenever they have changed. It says nothing as long as that takes
+// no longer than a program may stand still where nobody says otherwise.
 func SlowFiles(h engine.Handle) ([]api.SlowFile, error) {
 	list, err := written(h)
 	if err != nil {
 		return nil, err
 	}
 	defer files.CloseAll(list)
-	rewritten := map[[2]uint64]bool{} // to others is only appended
-	for _, o := range list {
-		if id, _ := idOf(o.File); o.Mapped || !o.Append {
-			rewritten[id] = true
-		}
-	}
 	var slow []api.SlowFile
-	whole := 0.0
-	for _, o := range list {
-		id, size := idOf(o.File)
-		took := float64(size) * readRate
-		if !rewritten[id] || size == 0 || files.Clones(o.Path) {
-			continue
-		}
-		delete(rewritten, id)
-		slow = append(slow, api.SlowFile{Path: o.Path, SizeBytes: size, Seconds: took})
-		whole += took
+	whole := time.Duration(0)
+	for _, c := range files.Slow(list) {
+		slow = append(slow, api.SlowFile{Path: c.Path, SizeBytes: c.Size, Seconds: c.Spent.Seconds()})
+		whole += c.Spent
 	}
-	if whole <= policy.PauseBudget.Seconds() {
+	if whole <= policy.PauseBudget {
 		return nil, nil
 	}
-	slices.SortFunc(slow, func(a, b api.SlowFile) int { return cmp.Compare(b.SizeBytes, a.SizeBytes) })
 	return slow[:min(len(slow), slowMax)], nil
 }
 
-// idOf is what tells files apart, and a file's size.
-func idOf(f *os.File) (id [2]uint64, size int64) {
-	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) != nil {
-		return id, 0
-	}
-	return [2]uint64{uint64(st.Dev), st.Ino}, st.Size
-}
+// slowMax bounds the files that are named.
+const slowMax = 5

@@ -49,8 +49,11 @@ func careOf(v vault, rec *records) (care, error) {
 
 // do answers a request.
 func (c care) do(q api.Request) (api.Reply, error) {
-	if q.Op == api.OpCollect {
+	switch q.Op {
+	case api.OpCollect:
 		return c.collect(q.DryRun)
+	case api.OpJudge:
+		return c.hear(q.Rehearsed)
 	}
 	g, err := c.named(q.Generation)
 	switch {

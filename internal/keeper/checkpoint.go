@@ -13,6 +13,8 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/generation"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -301,7 +303,7 @@ func (k *keeper) standsOn(g store.Generation) {
 			k.index = x
 		}
 	}
-	if x, err := keptOf(r); err == nil {
+	if x, err := generation.Kept(r); err == nil {
 		k.kept = x
 	}
 }
@@ -374,18 +376,8 @@ func (c *capture) release() {
 }
 
 // verdict is what is known of a generation.
-func (k *keeper) verdict(g store.Generation) string { return k.rec.history.verdict(g) }
+func (k *keeper) verdict(g store.Generation) string { return verdict(k.rec.history, g) }
 
-func (h historyRecord) verdict(g store.Generation) string {
-	for _, b := range h.Bad {
-		if store.Generation(b) == g {
-			return api.Bad
-		}
-	}
-	for _, p := range h.Proven {
-		if store.Generation(p) == g {
-			return api.Proven
-		}
-	}
-	return api.Committed
+func verdict(h policy.History, g store.Generation) string {
+	return string(h.Verdict(policy.Generation(g)))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/seal"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -146,7 +147,7 @@ func TestImportHostile(t *testing.T) {
 		"no directory":         func(p *parcel) { p.records[recordSpec] = api.Spec{Argv: []string{"x"}, Dir: "x"} },
 		"a spec that is none":  func(p *parcel) { p.records[recordSpec] = 7 },
 		"a policy of nonsense": func(p *parcel) { p.records[recordPolicy] = api.Policy{EverySeconds: -1} },
-		"verdicts":             func(p *parcel) { p.records[recordHistory] = historyRecord{} },
+		"verdicts":             func(p *parcel) { p.records[recordHistory] = policy.History{} },
 		"an image that is none": func(p *parcel) {
 			p.blobs[engine.TreeBlob] = []byte{0xba, 255, 255, 255, 255}
 		},

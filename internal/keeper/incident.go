@@ -141,6 +141,9 @@ func (k *keeper) noteDeath(end policy.End, at time.Time, why string) error {
 	if h.Incident == nil || len(h.Incident.Tries) == 0 {
 		h.Crashes++
 		h.Incident = &policy.Incident{Crashed: at}
+		if c, err := careOf(k.v, &k.rec); err == nil {
+			c.settle() // a crash may agree with a rehearsal
+		}
 		return k.putHistory()
 	}
 	t := &h.Incident.Tries[len(h.Incident.Tries)-1]

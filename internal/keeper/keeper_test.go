@@ -224,7 +224,7 @@ func TestCrashRestoresTheNewest(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		h := r.records().history
-		if h.Incident != nil || h.verdict(3) != api.Proven {
+		if h.Incident != nil || verdict(h, 3) != api.Proven {
 			t.Errorf("after probation: %+v", h)
 		}
 		out, err := os.ReadFile(r.w.dir + "/" + api.OutputName)
@@ -258,7 +258,7 @@ func TestGallopBack(t *testing.T) {
 		if d := cmp.Diff([]int{8, 6, 1}, tried); d != "" {
 			t.Error(d)
 		}
-		if v := r.records().history.verdict(8); v != api.Bad {
+		if v := verdict(r.records().history, 8); v != api.Bad {
 			t.Errorf("verdict %q", v)
 		}
 		r.only()

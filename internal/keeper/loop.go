@@ -52,14 +52,16 @@ type keeper struct {
 	size    int64            // of the generations on the disk; -1: to be measured
 	quiet   bool             // the command has ended cleanly and left processes behind
 
-	due       *time.Timer // the next checkpoint
-	scrubDue  *time.Timer
-	roomFor   int64               // the buffer for which the collector makes room
-	scrubbed  chan []store.Damage // what a scrub has found
-	endScrub  func()              // ends the scrub that goes on, and waits for it; never nil
-	probation *time.Timer         // when a restored state counts as sound; stopped when none is on trial
-	beat      *time.Timer         // the next heartbeat
-	failures  int                 // checkpoints in a row
+	due      *time.Timer // the next checkpoint
+	scrubDue *time.Timer
+	roomFor  int64               // the buffer for which the collector makes room
+	scrubbed chan []store.Damage // what a scrub has found
+	endScrub func()              // ends the scrub that goes on, and waits for it; never nil
+
+	rehearsing rehearsing
+	probation  *time.Timer // when a restored state counts as sound; stopped when none is on trial
+	beat       *time.Timer // the next heartbeat
+	failures   int         // checkpoints in a row
 
 	pulse     policy.Pulse
 	answers   chan answer // of health checks
@@ -105,8 +107,9 @@ func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
 		scrubbed: make(chan []store.Damage),
 		endScrub: func() {},
 		answers:  make(chan answer), endChecks: func() {},
+		rehearsing: rehearsing{done: make(chan policy.Rehearsal), end: func() {}},
 	}
-	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat, &k.scrubDue} {
+	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat, &k.scrubDue, &k.rehearsing.due} {
 		*t = time.NewTimer(time.Hour)
 		(*t).Stop()
 	}
@@ -156,6 +159,9 @@ func (k *keeper) setTree(t tree, due time.Duration) {
 	k.due.Reset(due)
 	k.beat.Reset(0)
 	k.scrubDue.Reset(scrubFirst)
+	if every := k.rehearseEvery(); every > 0 {
+		k.rehearsing.due.Reset(min(rehearseFirst, every))
+	}
 	k.hold(t)
 	k.watchTree(t.Handle())
 }
@@ -202,6 +208,8 @@ func (k *keeper) dropTree(wait *uint32) {
 	k.probation.Stop()
 	k.beat.Stop()
 	k.scrubDue.Stop()
+	k.rehearsing.due.Stop()
+	k.rehearsing.end()
 	k.endScrub()
 }
 
@@ -229,6 +237,10 @@ func (k *keeper) loop(ctx context.Context) error {
 			k.scrub(ctx)
 		case found := <-k.scrubbed:
 			k.mend(found)
+		case <-k.rehearsing.due.C:
+			k.rehearseNext(ctx)
+		case r := <-k.rehearsing.done:
+			k.rehearsed(r)
 		case a := <-k.answers:
 			if err := k.answered(ctx, a); err != nil {
 				return err
@@ -353,6 +365,9 @@ func (k *keeper) closeIncident() {
 	}
 	h.Incident = nil
 	k.probation.Stop()
+	if every := k.rehearseEvery(); every > 0 {
+		k.rehearsing.due.Reset(min(rehearseSoon, every))
+	}
 }
 
 // endOf turns a wait status into what policy judges.

@@ -36,7 +36,7 @@ func (s *witness) see(_ int, step string) error {
 	case "record history":
 		s.noted = true
 	case "restore", "start":
-		var h historyRecord
+		var h policy.History
 		if err := json.Unmarshal(s.r.w.records[recordHistory], &h); err != nil || h.Incident == nil || len(h.Incident.Tries) == 0 {
 			s.wrong = append(s.wrong, step+" without a try")
 			return nil

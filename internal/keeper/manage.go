@@ -13,6 +13,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/hint"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -128,9 +129,9 @@ func Log(ctx context.Context, s Site, name string) (rows []api.GenerationRow, da
 	if err != nil {
 		return nil, nil, err
 	}
-	var history historyRecord
+	var history policy.History
 	if err := getRecord(w, recordHistory, &history); err != nil {
-		history = historyRecord{} // as recovery takes it
+		history = policy.History{} // as recovery takes it
 	}
 	pins := readPins(w)
 	infos, damage, err := w.Generations()
@@ -138,7 +139,7 @@ func Log(ctx context.Context, s Site, name string) (rows []api.GenerationRow, da
 		return nil, nil, hint.Workload(name, err)
 	}
 	for _, i := range infos {
-		r := row(i, history.verdict(i.Generation))
+		r := row(i, verdict(history, i.Generation))
 		r.Pinned = pins.has(i.Generation) && !pins.lost
 		rows = append(rows, r)
 	}
@@ -272,7 +273,7 @@ func Set(ctx context.Context, s Site, name string, c api.PolicyChange) (api.Poli
 	if err != nil {
 		return api.Policy{}, err
 	}
-	p := change(rec.policy, c)
+	p := rec.policy.With(c)
 	if err := checkPolicy(p); err != nil {
 		return p, err
 	}

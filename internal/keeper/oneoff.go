@@ -15,8 +15,8 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/hint"
-	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -183,10 +183,10 @@ func restoreDump(ctx context.Context, m machine, v vault, o engine.RestoreOption
 		return nil, err
 	}
 	defer r.Close()
-	if err := putBack(r); err != nil {
+	if err := generation.PutBack(r); err != nil {
 		return nil, fmt.Errorf("put the files back: %w", err)
 	}
-	shelved, err := shelve(r, &o, v.Dir(), l.infos[0].Meta[metaHome])
+	shelved, err := generation.Shelve(r, &o, v.Dir(), l.infos[0].Meta[metaHome])
 	if err != nil {
 		return nil, err
 	}
@@ -204,29 +204,8 @@ func restoreDump(ctx context.Context, m machine, v vault, o engine.RestoreOption
 // takenNumbers names the process numbers of a dump that others have.
 func takenNumbers(r engine.Source, cause error) error {
 	const hint = "end what has them, or give --new-pidns for numbers of its own"
-	text, err := r.Blob(engine.TreeBlob)
-	if err != nil {
-		return api.Errorf(api.CodeFailed, hint, "%w", cause)
-	}
-	t, err := image.Decode(text)
-	if err != nil {
-		return api.Errorf(api.CodeFailed, hint, "%w", cause)
-	}
-	var taken []string
-	for _, p := range t.Processes {
-		numbers := []int{p.PID}
-		for _, th := range p.Threads {
-			if th.TID != p.PID {
-				numbers = append(numbers, th.TID)
-			}
-		}
-		for _, n := range numbers {
-			if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", n)); err == nil {
-				taken = append(taken, fmt.Sprintf("%d (%s)", n, strings.TrimSpace(string(name))))
-			}
-		}
-	}
-	if len(taken) == 0 { // whoever had them has ended meanwhile
+	taken, err := generation.Taken(r)
+	if err != nil || len(taken) == 0 { // whoever had them has ended meanwhile
 		return api.Errorf(api.CodeFailed, hint, "%w", cause)
 	}
 	return api.Errorf(api.CodeFailed, hint, "process numbers that it needs are taken: %s%w", strings.Join(taken, ", "), quiet{cause})

@@ -43,7 +43,7 @@ func TestHealth(t *testing.T) {
 		if run.State != api.Running || run.From == 0 || ill[run.From] {
 			t.Fatalf("%+v", run)
 		}
-		if v := r.records().history; v.Incident != nil || v.verdict(run.From) != api.Proven {
+		if v := r.records().history; v.Incident != nil || verdict(v, run.From) != api.Proven {
 			t.Errorf("after probation: %+v", v)
 		}
 		why := ""

@@ -3,10 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +11,9 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/health"
+	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -72,34 +71,18 @@ func (realMachine) Alive(h engine.Handle) bool {
 }
 
 // Orphan looks for an init (argv[0] "wakepoint-init") that holds the file open.
+// The command is the first child that an init has.
 func (realMachine) Orphan(path string) (engine.Handle, error) {
-	list, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	r := procfs.NewReader("/proc")
+	pid, err := r.Holder("wakepoint-init", path)
 	if err != nil {
-		return engine.Handle{}, err
+		return engine.Handle{}, os.ErrProcessDone
 	}
-	for _, name := range list {
-		text, err := os.ReadFile(name)
-		if err != nil || !strings.HasPrefix(string(text), "wakepoint-init\x00") {
-			continue
-		}
-		dir := filepath.Dir(name)
-		if !holds(dir, path) {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err != nil {
-			continue
-		}
-		h := engine.Handle{BootID: bootID(), Init: engine.PID(pid), InitStart: startTicks(pid)}
-		// The command is the first child that an init has.
-		children, err := os.ReadFile(fmt.Sprintf("%s/task/%d/children", dir, pid))
-		if f := strings.Fields(string(children)); err == nil && len(f) > 0 {
-			n, _ := strconv.Atoi(f[0])
-			h.Command, h.CommandStart = engine.PID(n), startTicks(n)
-		}
-		return h, nil
+	h := engine.Handle{BootID: bootID(), Init: engine.PID(pid), InitStart: startTicks(pid)}
+	if list, err := r.Children(pid, pid); err == nil && len(list) > 0 {
+		h.Command, h.CommandStart = engine.PID(list[0]), startTicks(list[0])
 	}
-	return engine.Handle{}, os.ErrProcessDone
+	return h, nil
 }
 
 // Watch watches all of a tree in namespaces of its own, and of others what
@@ -118,20 +101,6 @@ func (realMachine) Watch(h engine.Handle, except []string) (watch, bool, error) 
 	return w, group >= 0, nil
 }
 
-// holds says whether the process of a /proc directory has path open.
-func holds(dir, path string) bool {
-	fds, err := os.ReadDir(dir + "/fd")
-	if err != nil {
-		return false
-	}
-	for _, fd := range fds {
-		if to, err := os.Readlink(dir + "/fd/" + fd.Name()); err == nil && to == path {
-			return true
-		}
-	}
-	return false
-}
-
 // bootID names this boot of the kernel (random(4)).
 func bootID() string {
 	p, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -144,20 +113,11 @@ func bootID() string {
 // startTicks returns when a process started (proc_pid_stat(5), field 22), 0
 // when there is none or only a zombie is left of it.
 func startTicks(pid int) uint64 {
-	p, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	st, err := procfs.NewReader("/proc").Stat(pid)
+	if err != nil || st.State == 'Z' || st.State == 'X' {
 		return 0
 	}
-	text := string(p)
-	f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
-		return 0
-	}
-	n, err := strconv.ParseUint(f[19], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
+	return st.StartTicks
 }
 
 // realTree is an engine's tree whose Freeze fits the seam.
@@ -228,11 +188,11 @@ func (v realVault) Begin(parent store.Generation, buffer int64) (draft, error) {
 }
 
 func (v realVault) OpenGeneration(g store.Generation) (reader, error) {
-	r, err := v.Workload.OpenGeneration(g)
+	r, err := generation.Open(v.Workload, g)
 	if err != nil {
 		return nil, err
 	}
-	return realReader{r}, nil
+	return r, nil
 }
 
 // realDraft is a store's draft as the engine's Sink.
@@ -253,20 +213,6 @@ func (d realDraft) Section(name string, inherit bool) (engine.SectionSink, error
 
 func (d realDraft) Commit(ctx context.Context, pause time.Duration, tag string, meta map[string]string) (store.Info, error) {
 	return d.d.Commit(ctx, store.CommitInfo{Pause: pause, Tag: tag, Meta: meta})
-}
-
-// realReader is a store's reader as the engine's Source.
-type realReader struct{ r *store.Reader }
-
-func (r realReader) Blob(name string) ([]byte, error) { return r.r.Blob(name) }
-func (r realReader) Close() error                     { return r.r.Close() }
-
-func (r realReader) Section(name string) (engine.SectionSource, error) {
-	s, err := r.r.Section(name)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
 }
 
 // damaged says that a generation itself cannot be used, whatever the host.

@@ -20,7 +20,7 @@ const (
 	recordSpec    = "spec"    // api.Spec: what it runs
 	recordPolicy  = "policy"  // api.Policy: how it is looked after
 	recordRun     = "run"     // runRecord: what it is doing
-	recordHistory = "history" // historyRecord: crashes, tries and verdicts
+	recordHistory = "history" // policy.History: crashes, tries and verdicts
 	recordPins    = "pins"    // pinsRecord: generations that stay
 )
 
@@ -50,19 +50,6 @@ type runRecord struct {
 	Wait     uint32        `json:"wait"`
 	Error    *api.Error    `json:"error,omitempty"`
 	Recovery *api.Recovery `json:"recovery,omitempty"`
-}
-
-// historyRecord is what recovery must know of the past.
-type historyRecord struct {
-	Bad      []policy.Generation `json:"bad,omitempty"`
-	Proven   []policy.Generation `json:"proven,omitempty"`
-	Incident *policy.Incident    `json:"incident,omitempty"` // the open one
-	Past     []policy.Incident   `json:"past,omitempty"`     // closed ones, oldest first
-	// How often it crashed, how long it lived, and the last run of which that
-	// was counted.
-	Crashes      int     `json:"crashes,omitempty"`
-	LivedSeconds float64 `json:"lived_seconds,omitempty"`
-	Counted      uint64  `json:"counted,omitempty"`
 }
 
 // headUnknown stands for whatever is newest.
@@ -114,7 +101,7 @@ type records struct {
 	spec    api.Spec
 	policy  api.Policy
 	run     runRecord
-	history historyRecord
+	history policy.History
 	pins    pinsRecord
 }
 
@@ -169,7 +156,7 @@ func readRecords(r recordReader) (records, error) {
 		return out, err
 	}
 	if err := getRecord(r, recordHistory, &out.history); err != nil {
-		out.history = historyRecord{}
+		out.history = policy.History{}
 	}
 	out.pins = readPins(r)
 	return out, nil

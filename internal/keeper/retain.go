@@ -161,7 +161,7 @@ func held(rec records, l lineage) []policy.Held {
 	line := l.line(head)
 	var out []policy.Held
 	for _, i := range l.infos {
-		g, verdict := i.Generation, rec.history.verdict(i.Generation)
+		g, verdict := i.Generation, verdict(rec.history, i.Generation)
 		onLine := slices.ContainsFunc(line, func(o store.Info) bool { return o.Generation == g })
 		out = append(out, policy.Held{
 			Generation: policy.Generation(g),

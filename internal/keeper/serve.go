@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -43,7 +42,7 @@ func (k *keeper) serve(ctx context.Context, r *request) error {
 		return nil
 	case api.OpSet:
 		err = k.set(r.Change)
-	case api.OpPin, api.OpForget, api.OpCollect:
+	case api.OpPin, api.OpForget, api.OpCollect, api.OpJudge:
 		out, err = k.tend(r.Request)
 	case api.OpRestore:
 		err = k.restore(ctx, RestoreOptions{Generation: r.Generation, Undo: r.Undo})
@@ -84,7 +83,7 @@ func (k *keeper) serveDown(r *request) error {
 		return errLeave
 	case api.OpSet:
 		k.answer(r, api.Reply{}, k.set(r.Change))
-	case api.OpPin, api.OpForget, api.OpCollect:
+	case api.OpPin, api.OpForget, api.OpCollect, api.OpJudge:
 		out, err := k.tend(r.Request)
 		k.answer(r, out, err)
 	default:
@@ -225,7 +224,9 @@ func (k *keeper) tend(q api.Request) (api.Reply, error) {
 		return api.Reply{}, err
 	}
 	k.known = nil
-	return c.do(q)
+	out, err := c.do(q)
+	k.publish()
+	return out, err
 }
 
 // restore puts a generation in the place of what runs.
@@ -242,18 +243,21 @@ func (k *keeper) set(c *api.PolicyChange) error {
 	if c == nil {
 		return api.Errorf(api.CodeUsage, "", "nothing to change")
 	}
-	p := change(k.rec.policy, *c)
+	p := k.rec.policy.With(*c)
 	if err := checkPolicy(p); err != nil {
 		return err
 	}
 	if err := putRecord(k.v, recordPolicy, p); err != nil {
 		return fmt.Errorf("note the policy: %w", err)
 	}
-	asks := p.Health != k.rec.policy.Health
+	asks, rehearses := p.Health != k.rec.policy.Health, p.RehearseSeconds != k.rec.policy.RehearseSeconds
 	k.rec.policy = p
 	k.publish()
 	if asks {
 		k.startChecks()
+	}
+	if rehearses && k.tree != nil {
+		k.rehearsing.due.Reset(min(rehearseFirst, k.rehearseEvery()))
 	}
 	if k.tree != nil {
 		k.pace(time.Now(), time.Now())
@@ -262,73 +266,10 @@ func (k *keeper) set(c *api.PolicyChange) error {
 	return nil
 }
 
-// change returns p with what c names.
-func change(p api.Policy, c api.PolicyChange) api.Policy {
-	put := func(to *string, from *string) {
-		if from != nil {
-			*to = *from
-		}
-	}
-	if c.EverySeconds != nil {
-		p.EverySeconds, p.EveryAuto = *c.EverySeconds, false
-	}
-	if c.EveryAuto != nil {
-		p.EveryAuto = *c.EveryAuto
-	}
-	if c.Data != nil {
-		p.Data = slices.Clone(*c.Data)
-	}
-	put(&p.Files, c.Files)
-	put(&p.OnCrash, c.OnCrash)
-	put(&p.OnExit, c.OnExit)
-	put(&p.GiveUp, c.GiveUp)
-	put(&p.Health, c.Health)
-	if c.PauseBudgetSeconds != nil {
-		p.PauseBudgetSeconds = *c.PauseBudgetSeconds
-	}
-	for _, n := range []struct{ to, from *int64 }{
-		{&p.LogMaxBytes, c.LogMaxBytes}, {&p.KeepSizeBytes, c.KeepSizeBytes}, {&p.WriteLimitBytes, c.WriteLimitBytes}, {&p.BufferBytes, c.BufferBytes},
-	} {
-		if n.from != nil {
-			*n.to = *n.from
-		}
-	}
-	return p
-}
-
-// everyMin bounds the interval between checkpoints.
-const everyMin = 0.01
-
 // checkPolicy refuses what nobody could follow.
 func checkPolicy(p api.Policy) error {
-	oneOf := func(name, v string, words ...string) error {
-		if slices.Contains(words, v) {
-			return nil
-		}
-		return api.Errorf(api.CodeUsage, "", "%s is %q, not one of %v", name, v, words)
-	}
-	if p.EverySeconds < everyMin || p.EverySeconds > 366*86400 {
-		return api.Errorf(api.CodeUsage, "", "the interval of %v s is not between 10ms and a year", p.EverySeconds)
-	}
-	if p.PauseBudgetSeconds < 0 || p.PauseBudgetSeconds > 3600 {
-		return api.Errorf(api.CodeUsage, "", "a budget of %v s is not between 0 and an hour", p.PauseBudgetSeconds)
-	}
-	if p.LogMaxBytes < 0 {
-		return api.Errorf(api.CodeUsage, "", "the output cannot be limited to %d bytes", p.LogMaxBytes)
-	}
-	if p.BufferBytes < 0 || p.BufferBytes > bufferMax {
-		return api.Errorf(api.CodeUsage, "", "a buffer of %d bytes is not between 0 and %d", p.BufferBytes, int64(bufferMax))
-	}
-	if p.KeepSizeBytes < -1 || p.WriteLimitBytes < -1 {
-		return api.Errorf(api.CodeUsage, "", "a limit of %d bytes makes no sense", min(p.KeepSizeBytes, p.WriteLimitBytes))
-	}
 	if _, err := health.Parse(p.Health); err != nil {
 		return api.Errorf(api.CodeUsage, "exec:COMMAND, tcp:HOST:PORT or an http(s):// URL", "health check %w", err)
 	}
-	return errors.Join(
-		oneOf("files", p.Files, api.FilesRollback, api.FilesKeep),
-		oneOf("on-crash", p.OnCrash, api.OnRestore, api.OnFresh),
-		oneOf("on-exit", p.OnExit, api.OnFinish, api.OnRestore),
-		oneOf("give-up", p.GiveUp, api.GiveUpStop, api.OnFresh),
-	)
+	return p.Check(bufferMax)
 }

@@ -117,6 +117,7 @@ func describe(rec records, dir string) api.Status {
 			v.ExitCode, v.ExitSignal = 128+e.Signal, signalName(e.Signal)
 		}
 	}
+	addRehearsals(&v, rec.history)
 	if in := rec.history.Incident; in != nil {
 		v.Incident = &api.Incident{CrashedAt: in.Crashed, Tries: len(in.Tries)}
 		if n := len(in.Tries); n > 0 && r.State == api.Running {

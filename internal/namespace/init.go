@@ -41,6 +41,7 @@ const (
 // Plan tells the init what to set up; it comes as gob on fdConfig: arguments are bytes, which JSON would change.
 type Plan struct {
 	Namespaces bool
+	Sealed     bool // the kernel's settings below /proc are read-only
 	Argv, Env  []string
 	Dir        string
 	Umask      int
@@ -113,6 +114,11 @@ func becomeInit() result {
 		if err := mountOwn(); err != nil {
 			return fail("set up the mounts", err)
 		}
+		if plan.Sealed {
+			if err := sealProc(); err != nil {
+				return fail("seal /proc", err)
+			}
+		}
 		firstPID(plan.FirstPID)
 		watched = watchMounts() == nil
 	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -146,6 +152,26 @@ func mountOwn() error {
 	err := unix.Mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
 	if err != nil {
 		return fmt.Errorf("mount /dev/pts: %w", err)
+	}
+	return nil
+}
+
+// settings are what of /proc changes the whole host.
+var settings = []string{"sys", "sysrq-trigger", "irq", "bus"}
+
+// sealProc makes the host's settings read-only.
+func sealProc() error {
+	for _, name := range settings {
+		path := "/proc/" + name
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind %s: %w", path, err)
+		}
+		if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			return fmt.Errorf("remount %s: %w", path, err)
+		}
 	}
 	return nil
 }
