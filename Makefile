@@ -55,6 +55,7 @@ BENCH = .
 bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes; see doc/bench.md)
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/keeper
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/store
+	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./cmd/wakepoint
 
 vm: N = 50
 vm: go ## cut the power of machines in QEMU N times, in every way, from SEED on (half an hour; see doc/hacking.md)

@@ -38,8 +38,9 @@ func live() bool {
 }
 
 // removeAll ends what a script left running.
-func removeAll(workDir string) {
-	site := scriptSite(workDir)
+func removeAll(workDir string) { removeSite(scriptSite(workDir)) }
+
+func removeSite(site keeper.Site) {
 	list, err := keeper.List(context.Background(), site)
 	if err != nil {
 		return
