@@ -58,9 +58,9 @@ bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes;
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./cmd/wakepoint
 
 vm: N = 50
-vm: go ## cut the power of machines in QEMU N times, in every way, from SEED on (half an hour; see doc/hacking.md)
+vm: build ## cut the power of machines in QEMU N times, in every way, from SEED on (half an hour; see doc/hacking.md)
 	@mkdir -p build && go test -c -o build/vm.test ./test/vm
-	@cd test/vm && ../../build/vm.test -test.timeout 24h -test.v -vm.n $(N) -vm.seed $(SEED)
+	@cd test/vm && WAKEPOINT_BIN=$(CURDIR)/bin/wakepoint ../../build/vm.test -test.timeout 24h -test.v -vm.n $(N) -vm.seed $(SEED)
 
 vm-kernels: go ## the tests on Debian's kernels 6.12 and 6.1, in QEMU (half an hour; see doc/hacking.md)
 	@scripts/vm-kernels.sh

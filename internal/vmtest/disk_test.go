@@ -252,3 +252,31 @@ func TestDiskTrip(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestDiskCheck: a file system with errors is mended, and what is none is an
+// error.
+func TestDiskCheck(t *testing.T) {
+	if missing := Missing(); missing != nil {
+		t.Skipf("skip: no machines here: %v not installed", missing)
+	}
+	d, err := FormatDisk(filepath.Join(t.TempDir(), "disk"), 16<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Check(); err != nil {
+		t.Error(err)
+	}
+	if _, err := run("", "debugfs", "-w", "-R", "set_super_value state 2", d.file.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Check(); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.file.WriteAt(make([]byte, 16<<20), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Check(); err == nil {
+		t.Error("zeros are a file system")
+	}
+}

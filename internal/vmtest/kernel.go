@@ -44,7 +44,7 @@ func run(dir, tool string, args ...string) (string, error) {
 		return "", err
 	}
 	cmd := exec.Command(path, args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "LC_ALL=C")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64", "LC_ALL=C")
 	out, err := cmd.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		err = fmt.Errorf("%w: %s", err, exit.Stderr)

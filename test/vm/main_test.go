@@ -24,7 +24,6 @@ var (
 type settings struct {
 	missing string // what this host lacks
 	cache   string
-	files   map[string]string
 	kernels map[string]vmtest.Kernel
 	initrds map[string]string
 }
@@ -62,45 +61,52 @@ func TestMain(m *testing.M) {
 // prepare builds what the machines need.
 func prepare(dir string) (settings, error) {
 	if missing := vmtest.Missing(); missing != nil {
-		return settings{missing: strings.Join(missing, ", ")}, nil
+		return settings{missing: strings.Join(missing, ", ") + " not installed"}, nil
 	}
-	s := settings{kernels: map[string]vmtest.Kernel{}, initrds: map[string]string{}}
-	var err error
-	if s.cache, err = vmtest.Cache(); err != nil {
-		return s, err
+	cache, err := vmtest.Cache()
+	if err != nil {
+		return settings{}, err
 	}
-	s.files = map[string]string{
+	s := settings{cache: cache, kernels: map[string]vmtest.Kernel{}, initrds: map[string]string{}}
+	box, err := vmtest.Unpacked(s.cache, "busybox-static")
+	for _, line := range lines[:kernelCount()] {
+		if err == nil {
+			s.kernels[line], err = vmtest.FindKernel(s.cache, line)
+		}
+	}
+	if err != nil {
+		return settings{missing: err.Error()}, nil // no archive of Debian's to fetch it from
+	}
+	return s, s.build(dir, box)
+}
+
+// build makes an initramfs for each kernel.
+func (s *settings) build(dir, box string) error {
+	files := map[string]string{
 		"/init":          filepath.Join(dir, "guest"),
 		"/bin/program":   filepath.Join(dir, "program"),
 		"/bin/wakepoint": os.Getenv("WAKEPOINT_BIN"),
+		"/bin/busybox":   filepath.Join(box, "bin", "busybox"),
 	}
-	if s.files["/bin/wakepoint"] == "" {
-		s.files["/bin/wakepoint"] = filepath.Join(dir, "wakepoint")
-		if err := vmtest.Build(s.files["/bin/wakepoint"], module+"/cmd/wakepoint"); err != nil {
-			return s, err
+	if files["/bin/wakepoint"] == "" {
+		files["/bin/wakepoint"] = filepath.Join(dir, "wakepoint")
+		if err := vmtest.Build(files["/bin/wakepoint"], module+"/cmd/wakepoint"); err != nil {
+			return err
 		}
 	}
-	if err := vmtest.Build(s.files["/init"], module+"/internal/vmtest/guest"); err != nil {
-		return s, err
+	if err := vmtest.Build(files["/init"], module+"/internal/vmtest/guest"); err != nil {
+		return err
 	}
-	if err := vmtest.Build(s.files["/bin/program"], module+"/test/vm/program"); err != nil {
-		return s, err
+	if err := vmtest.Build(files["/bin/program"], module+"/test/vm/program"); err != nil {
+		return err
 	}
-	box, err := vmtest.Unpacked(s.cache, "busybox-static")
-	if err != nil {
-		return s, err
-	}
-	s.files["/bin/busybox"] = filepath.Join(box, "bin", "busybox")
-	for _, line := range lines[:kernelCount()] {
-		if s.kernels[line], err = vmtest.FindKernel(s.cache, line); err != nil {
-			return s, err
-		}
+	for line, kernel := range s.kernels {
 		s.initrds[line] = filepath.Join(dir, "initrd-"+line)
-		if err := vmtest.WriteInitrd(s.initrds[line], s.kernels[line], s.files); err != nil {
-			return s, err
+		if err := vmtest.WriteInitrd(s.initrds[line], kernel, files); err != nil {
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // kernelCount is how many of the kernels this run uses.

@@ -21,7 +21,7 @@ import (
 const (
 	// patience is how long anything may take on a busy host before a test
 	// calls it stuck.
-	patience  = 4 * time.Minute
+	patience  = 6 * time.Minute
 	sizeBytes = 512 << 20
 
 	// interruptsMax is how often a generation may have been cut short before
@@ -76,7 +76,7 @@ type rig struct {
 func newRig(t *testing.T, r *rand.Rand) *rig {
 	t.Helper()
 	if session.missing != "" {
-		t.Skipf("skip: no machines here: %s not installed", session.missing)
+		t.Skipf("skip: no machines here: %s", session.missing)
 	}
 	dir := t.TempDir()
 	disk, err := vmtest.FormatDisk(filepath.Join(dir, "disk"), sizeBytes)
@@ -130,6 +130,9 @@ func (g *rig) boot(line string, clock time.Time) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	g.t.Cleanup(cancel)
+	if err := g.disk.Check(); err != nil {
+		g.t.Fatal(err)
+	}
 	vm, err := vmtest.Boot(ctx, vmtest.Machine{
 		Kernel: session.kernels[line], Initrd: session.initrds[line], Disk: g.disk, Dir: g.dir, Clock: clock,
 	})
@@ -141,7 +144,7 @@ func (g *rig) boot(line string, clock time.Time) {
 		g.t.Fatalf("busybox: %+v, %v", r, err)
 	}
 	// What is written reaches the disk soon, and is not flushed.
-	g.must("mkdir -p " + onDisk + "; mount -t ext4 /dev/vda " + onDisk + "; cd /proc/sys/vm; echo 20 >dirty_writeback_centisecs; echo 20 >dirty_expire_centisecs")
+	g.must("mkdir -p " + onDisk + " && mount -t ext4 /dev/vda " + onDisk + " && cd /proc/sys/vm && echo 20 >dirty_writeback_centisecs && echo 20 >dirty_expire_centisecs")
 }
 
 // try runs a command in the machine.
