@@ -118,9 +118,7 @@ func statusFields(s api.Status) [][2]string {
 	if s.State == api.Running {
 		add("a crash now costs", "%s", secondsText(s.LostWorkSeconds))
 	}
-	if s.Health != "" {
-		add("health", "%s", s.Health)
-	}
+	fields = append(fields, wellText(s)...)
 	if s.LastError != nil {
 		if s.Failures > 0 {
 			add("failing checkpoints", "%d; the last: %s", s.Failures, s.LastError.Message)
@@ -149,6 +147,43 @@ func statusFields(s api.Status) [][2]string {
 	}
 	add("output", "%s", s.Output)
 	return fields
+}
+
+// wellText is how a program is, by its own words and by others'.
+func wellText(s api.Status) (fields [][2]string) {
+	add := func(name, format string, args ...any) {
+		fields = append(fields, [2]string{name, fmt.Sprintf(format, args...)})
+	}
+	if s.Ready || s.Says != "" {
+		add("says", "%s", saysText(s))
+	}
+	if s.WatchdogSeconds > 0 {
+		add("watchdog", "silence of %s is a crash", secondsText(s.WatchdogSeconds))
+	}
+	if s.HeldSince != nil {
+		add("held", "it wants no checkpoint since %s; that holds for a minute at most", timeText(*s.HeldSince))
+	}
+	if s.Policy.Durable {
+		add("durable", "%s", durableText)
+	}
+	if s.Health != "" {
+		add("health", "%s", s.Health)
+	}
+	return fields
+}
+
+// durableText is what follows from a program's word that it keeps its own state.
+const durableText = "it said that it keeps its own state: after a crash it is started afresh, and its files are never rolled back"
+
+// saysText is what a program has said of itself.
+func saysText(s api.Status) string {
+	switch {
+	case !s.Ready:
+		return s.Says
+	case s.Says == "":
+		return "ready"
+	}
+	return "ready, " + s.Says
 }
 
 // commandText is a command on one line, its words quoted where they need it.
@@ -182,6 +217,9 @@ func policyText(p api.Policy) string {
 		if w[1] != "" {
 			words = append(words, "--"+w[0]+" "+commandText([]string{w[1]}))
 		}
+	}
+	if p.WatchdogSeconds != 0 {
+		words = append(words, "--watchdog "+strings.ReplaceAll(secondsText(p.WatchdogSeconds), " ", ""))
 	}
 	if p.PauseBudgetSeconds != 0 {
 		words = append(words, "--pause-budget "+budgetText(p))

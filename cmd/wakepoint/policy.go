@@ -28,6 +28,7 @@ type policyFlags struct {
 	onExit  string
 	giveUp  string
 	health  string
+	silence time.Duration
 	logMax  int64
 	keep    int64
 	writes  int64
@@ -50,6 +51,7 @@ func (p *policyFlags) add(c *cobra.Command) {
 	f.Var((*interval)(&p.budget), "pause-budget", "stretch the interval when the program stands still for its files for longer than this `DURATION` (default 100ms)")
 	f.Var(&p.again, "rehearse", "restore the newest generation in a sandbox at this `INTERVAL`, when the host can afford it, or never (default 1h)")
 	f.StringVar(&p.health, "health", "", "ask by this `CHECK` whether the program is well: exec:COMMAND, tcp:HOST:PORT or a URL; three answers in a row that it is not are a crash")
+	f.Var((*silence)(&p.silence), "watchdog", "a program that is silent on its $NOTIFY_SOCKET for this `DURATION` has crashed; none: as it says itself")
 	f.Var(&choice{&p.giveUp, []string{api.GiveUpStop, api.OnFresh}}, "give-up", "`WHAT` to do when no generation lives: stop, or start the command fresh")
 }
 
@@ -59,7 +61,7 @@ func (p *policyFlags) policy() (api.Policy, error) {
 	return api.Policy{
 		EverySeconds: p.every.Seconds(), EveryAuto: p.auto, Data: data,
 		Files: p.files, OnCrash: p.onCrash, OnExit: p.onExit, GiveUp: p.giveUp, Health: p.health, LogMaxBytes: p.logMax,
-		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer, PauseBudgetSeconds: p.budget.Seconds(), RehearseSeconds: p.again.seconds(),
+		KeepSizeBytes: p.keep, WriteLimitBytes: p.writes, BufferBytes: p.buffer, PauseBudgetSeconds: p.budget.Seconds(), RehearseSeconds: p.again.seconds(), WatchdogSeconds: p.silence.Seconds(),
 	}, err
 }
 
@@ -87,6 +89,10 @@ func (p *policyFlags) change(cmd *cobra.Command) (c api.PolicyChange, changed bo
 	if f.Changed("pause-budget") {
 		budget := p.budget.Seconds()
 		c.PauseBudgetSeconds, changed = &budget, true
+	}
+	if f.Changed("watchdog") {
+		limit := p.silence.Seconds()
+		c.WatchdogSeconds, changed = &limit, true
 	}
 	for _, n := range []struct {
 		flag  string
@@ -207,6 +213,19 @@ func (r *rehearsals) seconds() float64 {
 		return -1
 	}
 	return time.Duration(r.every).Seconds()
+}
+
+// silence is a duration, or none: 0.
+type silence time.Duration
+
+func (d *silence) String() string { return (*interval)(d).String() }
+func (d *silence) Type() string   { return "duration" }
+
+func (d *silence) Set(s string) error {
+	if *d = 0; s == "none" {
+		return nil
+	}
+	return (*interval)(d).Set(s)
 }
 
 // limit is a size, or none: -1.

@@ -51,7 +51,7 @@ restore. A DIR that "wakepoint dump" wrote is named with a / in it.`,
 			if err != nil {
 				return err
 			}
-			return a.printVerified([]keeper.Verified{v})
+			return a.printVerified([]api.Verified{v})
 		}
 		if len(args) > 0 {
 			return a.onNamed(ctx, site, args[0], func() error { return a.verify(ctx, site, args...) })
@@ -72,7 +72,7 @@ func (a *app) verify(ctx context.Context, site keeper.Site, names ...string) err
 	return a.printVerified(list)
 }
 
-func (a *app) printVerified(list []keeper.Verified) error {
+func (a *app) printVerified(list []api.Verified) error {
 	rows := make([]verifyRow, 0, len(list))
 	for _, v := range list {
 		row := verifyRow{Name: v.Name, Generations: v.Generations, Whole: v.Whole, Damage: []damageRow{}}
@@ -101,7 +101,7 @@ func (a *app) printVerified(list []keeper.Verified) error {
 // damageSum is what was found in all workloads.
 type damageSum struct{ places, generations, whole int }
 
-func sumOf(list []keeper.Verified) (s damageSum) {
+func sumOf(list []api.Verified) (s damageSum) {
 	for _, v := range list {
 		s.places, s.generations, s.whole = s.places+len(v.Damage), s.generations+v.Generations, s.whole+v.Whole
 	}
@@ -119,7 +119,7 @@ func damageText(places int) string {
 	return fmt.Sprintf("%d places are damaged", places)
 }
 
-func (a *app) printDamage(list []keeper.Verified) error {
+func (a *app) printDamage(list []api.Verified) error {
 	var table [][]string
 	for _, v := range list {
 		whole := fmt.Sprintf("%d of %d", v.Whole, v.Generations)

@@ -57,6 +57,7 @@ type Spec struct {
 	Adopt    int       `json:"adopt,omitempty"` // adopted as this process of the host; 0: started by us
 	Cut      bool      `json:"cut,omitempty"`   // what an adopted program shares with the outside is replaced at recovery
 	Created  time.Time `json:"created"`
+	Notify   string    `json:"notify,omitempty"` // name of the socket on which it speaks; "": none
 
 	Inherit *Inherited `json:"inherit,omitempty"` // nil: what its keeper would pass on
 }
@@ -90,6 +91,10 @@ type Policy struct {
 	GiveUp       string   `json:"give_up"`                 // stop, fresh
 	LogMaxBytes  int64    `json:"log_max_bytes,omitempty"` // size at which the output is put aside; 0: 64 MiB
 	Health       string   `json:"health,omitempty"`
+	// WatchdogSeconds is how long the program may be silent that is to say
+	// that it is well; 0: as it says itself.
+	WatchdogSeconds float64 `json:"watchdog_seconds,omitempty"`
+	Durable         bool    `json:"durable,omitempty"` // the program said that it keeps its own state: on_crash fresh and files keep
 
 	KeepSizeBytes int64 `json:"keep_size_bytes"` // what the generations may take on the disk; 0: the default, -1: no limit
 	// PauseBudgetSeconds is how long the program may stand still for its files
@@ -113,6 +118,8 @@ type PolicyChange struct {
 	GiveUp       *string   `json:"give_up,omitempty"`
 	LogMaxBytes  *int64    `json:"log_max_bytes,omitempty"`
 	Health       *string   `json:"health,omitempty"`
+
+	WatchdogSeconds *float64 `json:"watchdog_seconds,omitempty"`
 
 	KeepSizeBytes *int64 `json:"keep_size_bytes,omitempty"`
 
@@ -162,6 +169,12 @@ type Status struct {
 	LastCheckpointAt      *time.Time `json:"last_checkpoint_at,omitempty"`
 	Failures              int        `json:"failures"` // checkpoints that failed since the last good one
 	LastError             *Error     `json:"last_error,omitempty"`
+
+	Notify          string     `json:"notify,omitempty"`           // the socket on which it can speak
+	Ready           bool       `json:"ready,omitempty"`            // it has said so
+	Says            string     `json:"says,omitempty"`             // its own words on what it is doing
+	HeldSince       *time.Time `json:"held_since,omitempty"`       // it wants no checkpoints by the clock
+	WatchdogSeconds float64    `json:"watchdog_seconds,omitempty"` // how long it may be silent; 0: nobody waits
 
 	Health string `json:"health,omitempty"` // what the last health check said: well, or why not; "" without one
 

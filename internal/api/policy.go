@@ -26,6 +26,12 @@ func (p Policy) With(c PolicyChange) Policy {
 	put(&p.OnExit, c.OnExit)
 	put(&p.GiveUp, c.GiveUp)
 	put(&p.Health, c.Health)
+	if c.Files != nil && *c.Files == FilesRollback || c.OnCrash != nil && *c.OnCrash == OnRestore {
+		p.Durable = false // until it says so again
+	}
+	if c.WatchdogSeconds != nil {
+		p.WatchdogSeconds = *c.WatchdogSeconds
+	}
 	if c.RehearseSeconds != nil {
 		p.RehearseSeconds = *c.RehearseSeconds
 	}
@@ -62,6 +68,9 @@ func (p Policy) Check(bufferMax int64) error {
 	}
 	if p.RehearseSeconds != -1 && p.RehearseSeconds < 0 || p.RehearseSeconds > 366*86400 {
 		return Errorf(CodeUsage, "", "an interval of %v s between rehearsals is not between 0 and a year", p.RehearseSeconds)
+	}
+	if p.WatchdogSeconds < 0 || p.WatchdogSeconds > 366*86400 {
+		return Errorf(CodeUsage, "", "a silence of %v s is not between 0 and a year", p.WatchdogSeconds)
 	}
 	if p.LogMaxBytes < 0 {
 		return Errorf(CodeUsage, "", "the output cannot be limited to %d bytes", p.LogMaxBytes)

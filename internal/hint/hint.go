@@ -135,3 +135,18 @@ func private(dir string) string {
 	}
 	return "others may have changed what is in it; if they have not, `chmod 700 " + dir + "`, else name another directory"
 }
+
+// Dir says what to do when a directory for a dump cannot be made.
+func Dir(dir string, err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "make the directory above it first: `mkdir -p " + filepath.Dir(dir) + "`"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "a file of that name is in the way: name a directory that is empty or does not exist"
+	case errors.Is(err, syscall.EROFS):
+		return "that file system is read-only: name a directory on another"
+	case errors.Is(err, fs.ErrPermission):
+		return "name a directory in which you may write"
+	}
+	return "name a directory that is empty or does not exist"
+}

@@ -228,7 +228,7 @@ func (k *keeper) cameFrom(i store.Info, l lineage, head store.Generation, at tim
 	if rv.Older {
 		rv.LostWorkSeconds = max(0, at.Sub(taken(i)).Seconds())
 	}
-	rv.Words = restoredWords(rv, rv.Older)
+	rv.Words = rv.Restored(rv.Older)
 	k.recovered(rv)
 }
 
@@ -325,7 +325,7 @@ func (k *keeper) passedBy(o RestoreOptions, g store.Generation) ([]api.PassedOve
 func (k *keeper) chosen(passed []api.PassedOver) {
 	rv := k.rec.run.Recovery
 	rv.PassedOver, rv.Older = passed, len(passed) > 0
-	rv.Words = restoredWords(rv, false)
+	rv.Words = rv.Restored(false)
 	k.recovered(rv)
 }
 
@@ -336,6 +336,9 @@ func (k *keeper) chosen(passed []api.PassedOver) {
 func (k *keeper) replace(ctx context.Context, i store.Info, o RestoreOptions) error {
 	passed, err := k.passedBy(o, i.Generation)
 	if err != nil {
+		return err
+	}
+	if err := k.rollsBack(i.Generation); err != nil {
 		return err
 	}
 	r, err := k.v.OpenGeneration(i.Generation) // held until it is restored

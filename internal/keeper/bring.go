@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -71,6 +70,7 @@ func (k *keeper) running(ctx context.Context, t tree, from store.Generation) err
 		due = 0 // nothing of it is kept yet
 	}
 	k.setTree(t, due)
+	k.listenTo(t, from, true)
 	return nil
 }
 
@@ -89,7 +89,7 @@ func (k *keeper) startFresh(ctx context.Context) error {
 	}
 	defer out.Close()
 	o := engine.StartOptions{
-		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Umask: spec.Umask,
+		Argv: spec.Argv, Env: k.environment(), Dir: spec.Dir, Umask: spec.Umask,
 		Stdout: out, Stderr: out, Record: k.record, HostIPC: spec.HostIPC,
 		Terminal: spec.Terminal, Rows: spec.Rows, Cols: spec.Cols, Helper: k.helper, Inherit: (*engine.Inherited)(spec.Inherit),
 	}
@@ -185,6 +185,7 @@ func (k *keeper) takeOver(ctx context.Context) error {
 		k.record = nil // adopted: nobody records its end
 	}
 	k.setTree(t, 0)
+	k.listenTo(t, 0, false)
 	k.unwatched()
 	if k.rec.run.State != api.Running {
 		k.rec.run.State, k.rec.run.Frozen = api.Running, false
@@ -201,6 +202,9 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 		return err
 	}
 	defer r.Close()
+	if err := k.rollsBack(g); err != nil {
+		return err
+	}
 	k.rec.run.PutBack = g
 	if err := k.begin(api.Restoring); err != nil {
 		return err
@@ -340,17 +344,4 @@ func lostAt(dir string, rec records, newest store.Info) time.Time {
 		return now
 	}
 	return at
-}
-
-// asExec finds the error of executing a command, with its exit code as a
-// shell gives it: 127 not found, 126 cannot be executed.
-func asExec(err error) (code int, ok bool) {
-	var e *engine.ExecError
-	if !errors.As(err, &e) {
-		return 0, false
-	}
-	if errors.Is(err, syscall.ENOENT) || errors.Is(err, os.ErrNotExist) {
-		return 127, true
-	}
-	return 126, true
 }

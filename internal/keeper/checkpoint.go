@@ -70,7 +70,9 @@ func (k *keeper) checkpoint(ctx context.Context, o checkpointOptions) (store.Inf
 		}
 		k.retain()
 	}
+	k.last.start, k.last.end = start, end
 	k.pace(start, end)
+	k.watchful()
 	k.first(err)
 	return info, err
 }
@@ -260,7 +262,7 @@ func (k *keeper) adviseOn(path string) {
 	case strings.HasSuffix(base, ".aof"):
 		kind = "a redis append-only file"
 	}
-	if kind == "" || k.rec.policy.OnCrash != api.OnRestore {
+	if kind == "" || k.rec.policy.OnCrash != api.OnRestore || k.rec.policy.Durable {
 		return
 	}
 	note := "it writes " + kind + " (" + path + "): a crash rolls it back with the program; `wakepoint set " + k.rec.spec.Name + " --on-crash fresh` starts it afresh instead, with nothing that it acknowledged undone"
@@ -319,6 +321,7 @@ func (c *capture) thaw() error {
 	c.over = true
 	err := c.fz.Thaw()
 	c.pause = time.Since(c.since)
+	c.k.spoken.dog = c.k.spoken.dog.Stood(time.Now(), c.pause)
 	return err
 }
 
@@ -348,6 +351,12 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 		metaFrom:   strconv.FormatUint(uint64(run.From), 10),
 		metaHome:   c.k.v.Dir(),
 		metaChosen: chosenText(c.k.choice),
+	}
+	if keepsFiles(c.k.rec.policy) {
+		meta[metaKeeps] = "yes"
+	}
+	if d := c.k.spoken.dog; d.Armed {
+		meta[metaWatchdog] = d.Limit.String()
 	}
 	if c.full {
 		meta[metaStreamed] = "yes"

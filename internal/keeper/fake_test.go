@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/health"
+	"github.com/wakepoint/wakepoint/internal/notify"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -45,6 +47,8 @@ type world struct {
 	scrubs  int
 	lasting bool       // a scrub goes on until it is ended
 	ended   bool       // it was
+	ear     *fakeEar   // the last one
+	env     []string   // of the last start
 	watch   *fakeWatch // the last one
 	blind   error      // nothing can be watched
 	partly  bool       // watches begin after their tree
@@ -179,6 +183,7 @@ func (w *world) Start(ctx context.Context, o engine.StartOptions) (tree, error) 
 	if o.Argv[0] == "/missing" {
 		return nil, &engine.ExecError{Path: o.Argv[0], Err: fs.ErrNotExist}
 	}
+	w.env = o.Env
 	t := w.newTree(0, dup(o.Record))
 	t.isRun = true
 	return t, nil
@@ -401,6 +406,59 @@ func (w *world) GoingDown(context.Context) bool {
 	defer w.mu.Unlock()
 	return w.goingDown
 }
+
+// fakeEar hears what a test says.
+type fakeEar struct {
+	w     *world
+	heard chan struct{}
+	words notify.Words
+	deaf  bool // nobody's words count
+	over  bool
+}
+
+func (w *world) Listen(string, *slog.Logger) (ear, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ear = &fakeEar{w: w, heard: make(chan struct{}, 1), deaf: true}
+	return w.ear, nil
+}
+
+func (w *world) Belongs(engine.Handle, int) bool { return true }
+
+// says has the program say something.
+func (w *world) says(lines string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	said := notify.Parse([]byte(lines))
+	if said.Well {
+		said.At = time.Now()
+	}
+	w.ear.words = w.ear.words.Then(said)
+	select {
+	case w.ear.heard <- struct{}{}:
+	default:
+	}
+}
+
+func (e *fakeEar) Path() string           { return "/run/wakepoint/web.notify" }
+func (e *fakeEar) Heard() <-chan struct{} { return e.heard }
+func (e *fakeEar) Settle()                {}
+
+func (e *fakeEar) Take() notify.Words {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	words := e.words
+	e.words = notify.Words{}
+	return words
+}
+
+func (e *fakeEar) Of(ours func(int) bool) {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	e.deaf, e.words = ours == nil, notify.Words{}
+}
+
+func (e *fakeEar) Close(bool) error { e.over = true; return nil }
 
 func (w *world) Ask(context.Context, health.Check) error {
 	w.mu.Lock()

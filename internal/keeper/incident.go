@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -49,6 +48,7 @@ func (k *keeper) commandEnded(ctx context.Context) error {
 		return err
 	}
 	wait, known := k.wait()
+	k.lastWords(ctx)
 	end := endOf(known, wait)
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
 	if !end.Clean() {
@@ -70,9 +70,11 @@ func (k *keeper) treeEnded(ctx context.Context) error {
 		return err
 	}
 	wait, known := k.wait()
+	k.lastWords(ctx)
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
 	end := endOf(known, wait)
-	if !end.Clean() || known && k.rec.policy.OnExit == api.OnRestore {
+	ends := k.spoken.stopping && known && end == policy.End{Known: true}
+	if !end.Clean() || known && k.rec.policy.OnExit == api.OnRestore && !ends {
 		return k.crashed(ctx, end, "ended with "+describeEnd(known, wait))
 	}
 	return k.finish(api.Finished, nil)
@@ -194,9 +196,9 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 		}
 		head := l.head(k.rec.run)
 		line := l.line(head)
-		whole := k.rec.run.PutBack == 0 // its files are those of one instant
+		whole := k.rec.run.PutBack == 0 || k.rec.policy.Durable // its files are those of one instant
 		rules := policy.Rules{
-			Fresh:       k.rec.policy.OnCrash == api.OnFresh && whole,
+			Fresh:       (k.rec.policy.OnCrash == api.OnFresh || k.rec.policy.Durable) && whole,
 			GiveUpFresh: k.rec.policy.GiveUp == api.OnFresh && whole,
 			Every:       k.every(),
 		}
@@ -252,7 +254,7 @@ func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l 
 		rv.Older, rv.CrashedAt = l.older(g, head), crashed
 		rv.PassedOver = l.passedOver(g, head, k.whyNot)
 		rv.LostWorkSeconds = max(0, in.Crashed.Sub(taken(info)).Seconds())
-		rv.Words = restoredWords(rv, true)
+		rv.Words = rv.Restored(true)
 		k.recovered(rv)
 		probation = policy.Probation(in.Crashed, taken(info))
 		every, _ := k.interval(time.Now())
@@ -273,41 +275,6 @@ func (k *keeper) whyNot(g store.Generation) string {
 		return "comes of one that died"
 	}
 	return "is too near to one that died"
-}
-
-// passedMax bounds the generations that are named in a sentence.
-const passedMax = 3
-
-// passedWords says what was passed over.
-func passedWords(list []api.PassedOver) string {
-	if len(list) == 0 {
-		return ""
-	}
-	var words []string
-	for _, p := range list[:min(len(list), passedMax)] {
-		words = append(words, p.Generation+" ("+p.Why+")")
-	}
-	if n := len(list) - passedMax; n > 0 {
-		words = append(words, fmt.Sprintf("%d more", n))
-	}
-	return "; passed over " + strings.Join(words, ", ")
-}
-
-// restoredWords says what a restore has cost; after a crash also the work
-// that was lost.
-func restoredWords(r *api.Recovery, crash bool) string {
-	s := "restored from " + r.Generation
-	if crash {
-		s += fmt.Sprintf(", lost at most %.1f s", r.LostWorkSeconds)
-	}
-	switch r.Resets {
-	case 0:
-	case 1:
-		s += ", 1 TCP connection reset"
-	default:
-		s += fmt.Sprintf(", %d TCP connections reset", r.Resets)
-	}
-	return s + passedWords(r.PassedOver)
 }
 
 // giveUp notes that nothing is left.

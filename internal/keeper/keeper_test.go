@@ -38,7 +38,7 @@ func newRig(t *testing.T, p api.Policy) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{T: t, w: newWorld(t.TempDir())}
-	spec := api.Spec{Name: "web", Argv: []string{"prog"}, Dir: "/"}
+	spec := api.Spec{Name: "web", Argv: []string{"prog"}, Dir: "/", Notify: "web"}
 	err = errors.Join(putRecord(r.w, recordSpec, spec), putRecord(r.w, recordPolicy, p), putRecord(r.w, recordRun, runRecord{Wanted: true, State: api.Starting}))
 	if err != nil {
 		t.Fatal(err)

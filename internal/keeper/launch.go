@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/hint"
+	"github.com/wakepoint/wakepoint/internal/notify"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -72,6 +72,9 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 			progress.say("remove " + spec.Name + ": " + rerr.Error())
 		}
 	}
+	if spec.Adopt == 0 {
+		spec.Notify = notify.Name(spec.Name, w.Dir()+spec.Created.String())
+	}
 	if err := s.noteLaunch(w, spec, p); err != nil {
 		undo()
 		return Outcome{}, hint.Workload(spec.Name, err)
@@ -84,7 +87,7 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 	out.Status.Notes = append(out.Status.Notes, notes...)
 	if err != nil && out.Status.State != api.Running && ctx.Err() == nil {
 		undo()
-		return Outcome{}, withCause(err, code)
+		return Outcome{}, hint.Caused(err, code)
 	}
 	return out, err
 }
@@ -130,6 +133,7 @@ func (s Site) undoLaunch(ctx context.Context, st *store.Store, w *store.Workload
 			return err
 		}
 	}
+	forgetSocket(spec, w)
 	return remove(ctx, st, spec.Name)
 }
 
@@ -175,40 +179,9 @@ func (s Site) successor(ctx context.Context, name string, died error) (Outcome, 
 	}
 }
 
-// withCause gives an error that came from the keeper the cause by which a
-// caller knows what a shell would have said.
-func withCause(err error, code int) error {
-	e := api.AsError(err)
-	switch {
-	case code == 127:
-		return api.Errorf(api.Code(code), hintExec, "%s: %w", trimCause(e.Message, fs.ErrNotExist), fs.ErrNotExist)
-	case code == 126 && strings.HasSuffix(e.Message, "exec format error"):
-		return api.Errorf(api.Code(code), "it is no program of this machine; a script names its interpreter in a first line as #!/bin/sh", "%s", e.Message)
-	case code == 126:
-		return api.Errorf(api.Code(code), "look at its rights, and whether its file system is mounted with noexec", "%s: %w", trimCause(e.Message, fs.ErrPermission), fs.ErrPermission)
-	}
-	return err
-}
-
 // ExplainExec gives an error of executing a command the exit code and the hint
 // that it has when Launch meets it; any other stays as it is.
-func ExplainExec(err error) error {
-	if code, ok := asExec(err); ok {
-		return withCause(err, code)
-	}
-	return err
-}
-
-// hintExec is for a command that was there when it was looked for.
-const hintExec = "if the file is there, the interpreter in its first line or its dynamic loader is not"
-
-// trimCause drops the system's words for a cause that is said again.
-func trimCause(message string, cause error) string {
-	for _, words := range []string{"no such file or directory", "permission denied", cause.Error()} {
-		message = strings.TrimSuffix(message, ": "+words)
-	}
-	return message
-}
+func ExplainExec(err error) error { return hint.Exec(err) }
 
 // createWorkload makes the workload, under a free name when none was wanted.
 func createWorkload(st *store.Store, spec *api.Spec) (*store.Workload, error) {

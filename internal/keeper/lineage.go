@@ -22,6 +22,8 @@ const (
 	metaStreamed = "streamed" // its memory was larger than the buffer
 	metaHome     = "home"     // the workload's directory when it was made
 	metaChosen   = "chosen"   // the interval that was in force, and what a checkpoint cost: chosenAt
+	metaKeeps    = "keeps"    // its files stay as they are
+	metaWatchdog = "watchdog" // how long the program might be silent, if it had ever spoken
 	metaImported = "imported" // the number that it had elsewhere, before it was imported
 )
 

@@ -67,6 +67,10 @@ type keeper struct {
 	answers   chan answer // of health checks
 	endChecks func()      // ends them, and waits for the last one; never nil
 
+	spoken spoken
+	silent *time.Timer                    // when it is looked whether the program is
+	last   struct{ start, end time.Time } // of the last checkpoint
+
 	requests chan *request
 	released chan struct{} // closed when the keeper has let go of the workload
 
@@ -109,7 +113,7 @@ func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
 		answers:  make(chan answer), endChecks: func() {},
 		rehearsing: rehearsing{done: make(chan policy.Rehearsal), end: func() {}},
 	}
-	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat, &k.scrubDue, &k.rehearsing.due} {
+	for _, t := range []**time.Timer{&k.due, &k.probation, &k.beat, &k.scrubDue, &k.rehearsing.due, &k.silent} {
 		*t = time.NewTimer(time.Hour)
 		(*t).Stop()
 	}
@@ -179,6 +183,7 @@ func (k *keeper) hold(t tree) {
 	}
 	k.mu.Lock()
 	k.live, k.seen = t, k.hub
+	k.view.Ready, k.view.Says = false, ""
 	k.mu.Unlock()
 	k.startChecks()
 }
@@ -193,6 +198,7 @@ func (k *keeper) dropTree(wait *uint32) {
 		}
 	}
 	k.unwatch()
+	k.listenTo(nil, 0, false)
 	t := k.tree
 	k.hold(nil)
 	if t != nil {
@@ -245,6 +251,14 @@ func (k *keeper) loop(ctx context.Context) error {
 			if err := k.answered(ctx, a); err != nil {
 				return err
 			}
+		case <-k.words():
+			if err := k.heard(ctx); err != nil {
+				return err
+			}
+		case <-k.silent.C:
+			if err := k.looked(ctx); err != nil {
+				return err
+			}
 		case <-k.probation.C:
 			k.lived()
 		case <-command:
@@ -295,6 +309,9 @@ func (k *keeper) heartbeat() {
 // scheduled takes the checkpoint that is due. A failure is noted and tried
 // again later; only a lost right to write ends the loop.
 func (k *keeper) scheduled(ctx context.Context) error {
+	if k.held() {
+		return nil
+	}
 	_, err := k.checkpoint(ctx, checkpointOptions{})
 	if errors.Is(err, store.ErrStale) {
 		k.log.Error("another keeper has taken over")
@@ -328,7 +345,7 @@ func (k *keeper) lived() {
 	if h.Incident == nil {
 		return
 	}
-	if k.checked() && (!k.pulse.Well || k.pulse.Failed > 0) {
+	if k.checked() && (!k.pulse.Well || k.pulse.Failed > 0) || !k.checked() && k.spoken.dog.Armed && !k.spoken.well {
 		k.probation.Reset(checkEvery)
 		return
 	}

@@ -386,6 +386,10 @@ func (s Site) removeOnce(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	var spec api.Spec
+	if getRecord(w, recordSpec, &spec) == nil {
+		forgetSocket(spec, w)
+	}
 	return remove(ctx, st, name)
 }
 

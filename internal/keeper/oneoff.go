@@ -77,30 +77,15 @@ func emptyDir(dir string) (made bool, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.Mkdir(dir, 0o700); err != nil {
-			return false, api.Errorf(api.CodeFailed, hintDir(dir, err), "%w", err)
+			return false, api.Errorf(api.CodeFailed, hint.Dir(dir, err), "%w", err)
 		}
 		return true, nil
 	case err != nil:
-		return false, api.Errorf(api.CodeFailed, hintDir(dir, err), "%w", err)
+		return false, api.Errorf(api.CodeFailed, hint.Dir(dir, err), "%w", err)
 	case len(list) > 0:
 		return false, api.Errorf(api.CodeUsage, "name one that is empty or does not exist", "%s is not empty", dir)
 	}
 	return false, os.Chmod(dir, 0o700)
-}
-
-// hintDir says what to do when a directory for a dump cannot be made.
-func hintDir(dir string, err error) string {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "make the directory above it first: `mkdir -p " + filepath.Dir(dir) + "`"
-	case errors.Is(err, syscall.ENOTDIR):
-		return "a file of that name is in the way: name a directory that is empty or does not exist"
-	case errors.Is(err, syscall.EROFS):
-		return "that file system is read-only: name a directory on another"
-	case errors.Is(err, fs.ErrPermission):
-		return "name a directory in which you may write"
-	}
-	return "name a directory that is empty or does not exist"
 }
 
 // clearDir undoes a dump that failed.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 )
@@ -45,7 +44,7 @@ func (k *keeper) fileOptions() (o files.Options, b *files.Batch) {
 	o = files.Options{
 		Trees:  k.rec.policy.Data,
 		Except: k.except(),
-		Keep:   k.rec.policy.Files == api.FilesKeep,
+		Keep:   keepsFiles(k.rec.policy),
 		Last:   k.index,
 		Follow: k.written.names,
 	}

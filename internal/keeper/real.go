@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/health"
+	"github.com/wakepoint/wakepoint/internal/notify"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
@@ -56,6 +58,19 @@ func (realMachine) GoingDown(ctx context.Context) bool {
 	ctx, stop := context.WithTimeout(ctx, goingDownWait)
 	defer stop()
 	return service.GoingDown(ctx)
+}
+
+func (realMachine) Listen(path string, log *slog.Logger) (ear, error) {
+	e, err := notify.Listen(path, log)
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Belongs says whether a process is in a tree's own namespace.
+func (realMachine) Belongs(h engine.Handle, pid int) bool {
+	return h.Init != 0 && notify.Together(int(h.Init), pid)
 }
 
 func (realMachine) Ask(ctx context.Context, c health.Check) error { return c.Run(ctx) }

@@ -92,6 +92,8 @@ func (k *keeper) work(ctx context.Context, o Options, rep *reporter) error {
 		return err
 	}
 	k.remember()
+	k.listen()
+	defer k.deafen()
 	words, older, err := k.bring(ctx, o.Action, o.RestoreOptions)
 	out := Outcome{Name: o.Name, Status: k.status(), Words: words, Older: older}
 	if k.tree == nil {
@@ -100,7 +102,7 @@ func (k *keeper) work(ctx context.Context, o Options, rep *reporter) error {
 		} else {
 			out.Err = k.explain(k.reason(err))
 		}
-		code, _ := asExec(err)
+		code, _ := hint.ExitCode(err)
 		rep.done(out, code)
 		return nil // the records say it
 	}

@@ -3,12 +3,14 @@ package keeper
 import (
 	"context"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/health"
+	"github.com/wakepoint/wakepoint/internal/notify"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -30,8 +32,22 @@ type machine interface {
 	Watch(h engine.Handle, except []string) (w watch, whole bool, err error)
 	// GoingDown says whether the whole machine is being stopped.
 	GoingDown(ctx context.Context) bool
+	// Listen binds the socket on which a program speaks; Belongs says whether a
+	// process is one of a tree's.
+	Listen(path string, log *slog.Logger) (ear, error)
+	Belongs(h engine.Handle, pid int) bool
 	// Ask makes a health check; nil is well.
 	Ask(ctx context.Context, c health.Check) error
+}
+
+// ear hears what a program says. notify.Ear is the real one.
+type ear interface {
+	Path() string
+	Heard() <-chan struct{}
+	Take() notify.Words
+	Settle()
+	Of(ours func(pid int) bool)
+	Close(gone bool) error
 }
 
 // watch names the files that a tree writes and closes. files.Watch is the real one.

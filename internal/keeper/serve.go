@@ -9,6 +9,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/health"
+	"github.com/wakepoint/wakepoint/internal/policy"
 )
 
 // serve answers one request. An error ends the loop; the answer has been
@@ -251,6 +252,7 @@ func (k *keeper) set(c *api.PolicyChange) error {
 		return fmt.Errorf("note the policy: %w", err)
 	}
 	asks, rehearses := p.Health != k.rec.policy.Health, p.RehearseSeconds != k.rec.policy.RehearseSeconds
+	waits := p.WatchdogSeconds != k.rec.policy.WatchdogSeconds
 	k.rec.policy = p
 	k.publish()
 	if asks {
@@ -258,6 +260,13 @@ func (k *keeper) set(c *api.PolicyChange) error {
 	}
 	if rehearses && k.tree != nil {
 		k.rehearsing.due.Reset(min(rehearseFirst, k.rehearseEvery()))
+	}
+	if waits && k.spoken.ear != nil && k.tree != nil {
+		k.spoken.dog = policy.Watchdog{}
+		if limit := seconds(p.WatchdogSeconds); limit > 0 {
+			k.spoken.dog = policy.Watchdog{Limit: limit}.Heard(time.Now())
+		}
+		k.watchful()
 	}
 	if k.tree != nil {
 		k.pace(time.Now(), time.Now())

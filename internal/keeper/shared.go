@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 )
@@ -14,7 +13,7 @@ import (
 // shared refuses a generation with a file that a process outside the workload
 // has open for writing as well: what that wrote would be undone under its hands.
 func (k *keeper) shared(c *files.Capture, asked bool) error {
-	if k.rec.policy.Files == api.FilesKeep {
+	if keepsFiles(k.rec.policy) {
 		return nil
 	}
 	h := k.tree.Handle()

@@ -21,7 +21,7 @@ func (k *keeper) publish() {
 	defer k.mu.Unlock()
 	v.EverySeconds = k.every().Seconds()
 	old := k.view
-	v.KeeperPID = os.Getpid()
+	v.KeeperPID, v.Notify = os.Getpid(), old.Notify
 	v.Generation, v.LastPauseSeconds = old.Generation, old.LastPauseSeconds
 	v.FilesPauseSeconds, v.SlowFiles = old.FilesPauseSeconds, old.SlowFiles
 	v.LastCheckpointSeconds, v.LastCheckpointAt = old.LastCheckpointSeconds, old.LastCheckpointAt
@@ -31,6 +31,7 @@ func (k *keeper) publish() {
 	if k.rec.run.State == api.Running {
 		v.LastError = old.LastError // of checkpoints
 		v.Health = old.Health
+		v.Ready, v.Says, v.HeldSince, v.WatchdogSeconds = old.Ready, old.Says, old.HeldSince, old.WatchdogSeconds
 		v.IntervalSeconds, v.Stretched = old.IntervalSeconds, old.Stretched
 		v.AfterCrashSeconds, v.Auto = old.AfterCrashSeconds, old.Auto
 	}

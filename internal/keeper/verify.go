@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,56 +16,8 @@ import (
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
-// Verified is what became of the reading of one workload.
-type Verified struct {
-	Name        string // "" for the store's own file
-	Generations int    // how many there are
-	Whole       int    // of those, how many restore
-	Damage      []Damage
-}
-
-// Damage is a damaged file and what follows from it.
-type Damage struct {
-	File        string // its path
-	Offset      int64
-	What        string
-	Generations []string // those that do not restore, newest first
-	Kept        bool     // or do, where the host has the executables and libraries that they had
-	Follows     string
-}
-
-// String names the file and says what follows.
-func (d Damage) String() string {
-	return fmt.Sprintf("%s: %s", d.Where(), d.Consequence())
-}
-
-// Where says which file is damaged, and how.
-func (d Damage) Where() string {
-	if d.Offset == 0 {
-		return d.File + ": " + d.What
-	}
-	return fmt.Sprintf("%s at %d: %s", d.File, d.Offset, d.What)
-}
-
-// Consequence says what follows from the damage.
-func (d Damage) Consequence() string {
-	which := strings.Join(d.Generations, ", ")
-	switch n := len(d.Generations); {
-	case n == 0:
-		return d.Follows
-	case d.Kept && n == 1:
-		return which + " restores only where the host has all executables and libraries that it had"
-	case d.Kept:
-		return which + " restore only where the host has all executables and libraries that they had"
-	case n == 1:
-		return which + " does not restore"
-	default:
-		return which + " do not restore"
-	}
-}
-
-func damageAt(dir string, d store.Damage) Damage {
-	out := Damage{File: filepath.Join(dir, d.Pack), Offset: d.Offset, What: d.What, Follows: d.Follows, Kept: d.Section == files.KeptSection, Generations: []string{}}
+func damageAt(dir string, d store.Damage) api.Damage {
+	out := api.Damage{File: filepath.Join(dir, d.Pack), Offset: d.Offset, What: d.What, Follows: d.Follows, Kept: d.Section == files.KeptSection, Generations: []string{}}
 	if d.Err != nil {
 		out.What += ": " + d.Err.Error()
 	}
@@ -80,13 +31,13 @@ func damageAt(dir string, d store.Damage) Damage {
 // acts on: generations, records, state, and the files that say what the store
 // and the workloads are. Damage is no error. The store's own file is among
 // what is returned when it is damaged.
-func Verify(ctx context.Context, s Site, names ...string) ([]Verified, error) {
+func Verify(ctx context.Context, s Site, names ...string) ([]api.Verified, error) {
 	return s.verify(names, func(w *store.Workload) ([]store.Damage, error) { return w.Verify(ctx) })
 }
 
 // VerifySmall is Verify that reads no pages: a generation counts as whole when
 // its manifest is.
-func VerifySmall(ctx context.Context, s Site, names ...string) ([]Verified, error) {
+func VerifySmall(ctx context.Context, s Site, names ...string) ([]api.Verified, error) {
 	return s.verify(names, func(w *store.Workload) ([]store.Damage, error) {
 		small, err := w.Damage()
 		if err != nil {
@@ -97,21 +48,21 @@ func VerifySmall(ctx context.Context, s Site, names ...string) ([]Verified, erro
 	})
 }
 
-func (s Site) verify(names []string, read func(*store.Workload) ([]store.Damage, error)) ([]Verified, error) {
-	return s.look(names, func(w *store.Workload, name string) (Verified, error) {
+func (s Site) verify(names []string, read func(*store.Workload) ([]store.Damage, error)) ([]api.Verified, error) {
+	return s.look(names, func(w *store.Workload, name string) (api.Verified, error) {
 		found, err := read(w)
 		if err != nil {
-			return Verified{}, hint.Workload(name, err)
+			return api.Verified{}, hint.Workload(name, err)
 		}
 		v, err := countWhole(w, name, found)
 		if err != nil {
-			return Verified{}, hint.Workload(name, err)
+			return api.Verified{}, hint.Workload(name, err)
 		}
 		own, err := recordDamage(w)
 		if err != nil {
-			return Verified{}, hint.Workload(name, err)
+			return api.Verified{}, hint.Workload(name, err)
 		}
-		v.add(w.Dir(), found, own)
+		addDamage(&v, w.Dir(), found, own)
 		return v, nil
 	})
 }
@@ -119,44 +70,44 @@ func (s Site) verify(names []string, read func(*store.Workload) ([]store.Damage,
 // Damaged returns those of the named workloads, or of all, of which a file is
 // damaged that says what is done with them. It reads such files alone, so that
 // every command can look before it acts.
-func Damaged(s Site, names ...string) ([]Verified, error) {
-	all, err := s.look(names, func(w *store.Workload, name string) (Verified, error) {
+func Damaged(s Site, names ...string) ([]api.Verified, error) {
+	all, err := s.look(names, func(w *store.Workload, name string) (api.Verified, error) {
 		found, err := w.Damage()
 		if err != nil {
-			return Verified{}, hint.Workload(name, err)
+			return api.Verified{}, hint.Workload(name, err)
 		}
 		own, err := recordDamage(w)
 		if err != nil {
-			return Verified{}, hint.Workload(name, err)
+			return api.Verified{}, hint.Workload(name, err)
 		}
-		v := Verified{Name: name}
-		v.add(w.Dir(), found, own)
+		v := api.Verified{Name: name}
+		addDamage(&v, w.Dir(), found, own)
 		return v, nil
 	})
-	return slices.DeleteFunc(all, func(v Verified) bool { return len(v.Damage) == 0 }), err
+	return slices.DeleteFunc(all, func(v api.Verified) bool { return len(v.Damage) == 0 }), err
 }
 
 // VerifyDump reads every byte of what DumpTo wrote.
-func (s Site) VerifyDump(ctx context.Context, dir string) (Verified, error) {
+func (s Site) VerifyDump(ctx context.Context, dir string) (api.Verified, error) {
 	if !isDump(dir) {
-		return Verified{}, noDump(dir)
+		return api.Verified{}, noDump(dir)
 	}
 	w, err := s.openDump(dir)
 	if errors.Is(err, store.ErrDamaged) {
 		return lostWorkload(dir, dir, err), nil
 	}
 	if err != nil {
-		return Verified{}, hint.Store(dir, err)
+		return api.Verified{}, hint.Store(dir, err)
 	}
 	found, err := w.Verify(ctx)
 	if err != nil {
-		return Verified{}, hint.Store(dir, err)
+		return api.Verified{}, hint.Store(dir, err)
 	}
 	v, err := countWhole(w, dir, found)
 	if err != nil {
-		return Verified{}, hint.Store(dir, err)
+		return api.Verified{}, hint.Store(dir, err)
 	}
-	v.add(dir, found)
+	addDamage(&v, dir, found)
 	return v, nil
 }
 
@@ -176,21 +127,21 @@ func noDump(dir string) *api.Error {
 
 // look calls f for workloads. What cannot be opened because it is damaged is
 // among the results too.
-func (s Site) look(names []string, f func(w *store.Workload, name string) (Verified, error)) ([]Verified, error) {
+func (s Site) look(names []string, f func(w *store.Workload, name string) (api.Verified, error)) ([]api.Verified, error) {
 	st, err := s.openStore()
 	var de *store.DamageError
 	if errors.As(err, &de) {
-		v := Verified{}
-		v.add("", []store.Damage{{DamageError: *de, Follows: "no workload in it can be opened"}})
-		return []Verified{v}, nil
+		v := api.Verified{}
+		addDamage(&v, "", []store.Damage{{DamageError: *de, Follows: "no workload in it can be opened"}})
+		return []api.Verified{v}, nil
 	}
 	if err != nil {
 		return nil, hint.Store(s.StoreDir, err)
 	}
-	var all []Verified
+	var all []api.Verified
 	if found := st.Damage(); len(found) > 0 {
-		v := Verified{}
-		v.add(s.StoreDir, found)
+		v := api.Verified{}
+		addDamage(&v, s.StoreDir, found)
 		all = append(all, v)
 	}
 	if len(names) == 0 {
@@ -219,16 +170,16 @@ func (s Site) look(names []string, f func(w *store.Workload, name string) (Verif
 }
 
 // lostWorkload is one of which too much is damaged to open it.
-func lostWorkload(name, dir string, err error) Verified {
-	v := Verified{Name: name}
+func lostWorkload(name, dir string, err error) api.Verified {
+	v := api.Verified{Name: name}
 	var de *store.DamageError
 	if errors.As(err, &de) {
-		v.add(dir, []store.Damage{{DamageError: *de, Follows: "no generation is left that says what it held"}})
+		addDamage(&v, dir, []store.Damage{{DamageError: *de, Follows: "no generation is left that says what it held"}})
 	}
 	return v
 }
 
-func (v *Verified) add(dir string, lists ...[]store.Damage) {
+func addDamage(v *api.Verified, dir string, lists ...[]store.Damage) {
 	for _, list := range lists {
 		for _, d := range list {
 			if d.Follows == "" {
@@ -240,10 +191,10 @@ func (v *Verified) add(dir string, lists ...[]store.Damage) {
 }
 
 // countWhole counts the generations, and those that nothing touches.
-func countWhole(w *store.Workload, name string, found []store.Damage) (Verified, error) {
+func countWhole(w *store.Workload, name string, found []store.Damage) (api.Verified, error) {
 	infos, _, err := w.Generations()
 	if err != nil {
-		return Verified{}, err
+		return api.Verified{}, err
 	}
 	all, touched := map[store.Generation]bool{}, map[store.Generation]bool{}
 	for _, i := range infos {
@@ -254,7 +205,7 @@ func countWhole(w *store.Workload, name string, found []store.Damage) (Verified,
 			all[g], touched[g] = true, true
 		}
 	}
-	return Verified{Name: name, Generations: len(all), Whole: len(all) - len(touched)}, nil
+	return api.Verified{Name: name, Generations: len(all), Whole: len(all) - len(touched)}, nil
 }
 
 // recordDamage returns what is damaged of our own files beyond what the store

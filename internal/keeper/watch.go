@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 )
@@ -32,7 +31,7 @@ func (k *keeper) watchTree(h engine.Handle) {
 	if h.Init == 0 && h.Command == 0 {
 		return // it has ended already
 	}
-	keep := k.rec.policy.Files == api.FilesKeep
+	keep := keepsFiles(k.rec.policy)
 	switch {
 	case k.written.w != nil:
 		k.written.blind = k.written.w.Mark()
@@ -93,7 +92,7 @@ func (k *keeper) unwatched() {
 // forgotten notes that it is not known which files the tree had written and
 // closed, since the generation that names them cannot be read.
 func (k *keeper) forgotten() {
-	if k.rec.policy.Files == api.FilesKeep {
+	if keepsFiles(k.rec.policy) {
 		return
 	}
 	k.written.gap = fmt.Sprintf("%v, which names the files that it had written and closed, cannot be read: such a file is captured when it writes it again; `--data DIR` captures a directory whole", k.parent)
