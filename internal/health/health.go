@@ -12,7 +12,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,7 +23,8 @@ import (
 
 const (
 	saidMax = 200      // bytes of a command's output in an error
-	bodyMax = 64 << 10 // bytes of an answer that are read
+	readMax = 1 << 20  // bytes of it that are read: what prints more is not well
+	bodyMax = 64 << 10 // bytes of an answer that are read, and of its head
 	dying   = time.Second
 )
 
@@ -102,14 +106,26 @@ func (c Check) Run(ctx context.Context) error {
 	return nil
 }
 
-// execute runs a command by the shell, in a process group of its own.
+// execute runs a command by the shell, in a process group of its own. With it
+// ends what it has started: its group and, when it runs out of time, all that
+// descends from it.
+//
+// BUG: a command that leaves a daemon behind, which is in a session of its own
+// and nobody's child, leaves one with each question.
 func (c Check) execute(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", c.what)
 	cmd.Dir = c.dir
 	said := &tail{}
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = func() error {
+		below := descendants(cmd.Process.Pid)
+		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		for _, pid := range below {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		return err
+	}
 	cmd.WaitDelay = dying // for what has left the group and holds the output open
 	err := cmd.Run()
 	if cmd.Process != nil {
@@ -118,10 +134,32 @@ func (c Check) execute(ctx context.Context) error {
 	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
 		err = nil // it ended well; what it left has the output open
 	}
+	if said.over {
+		return errFlood
+	}
 	if text := strings.TrimSpace(said.String()); err != nil && text != "" {
 		err = fmt.Errorf("%w: %s", err, text)
 	}
 	return err
+}
+
+// errFlood says that a command is not to be listened to any more.
+var errFlood = errors.New("it prints without an end")
+
+// descendants lists what descends from a process (proc_tid_children(5)).
+func descendants(pid int) (list []int) {
+	for next := []int{pid}; len(next) > 0; next = next[1:] {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", next[0]))
+		for _, t := range tasks {
+			text, _ := os.ReadFile(t)
+			for _, f := range strings.Fields(string(text)) {
+				if n, err := strconv.Atoi(f); err == nil {
+					list, next = append(list, n), append(next, n)
+				}
+			}
+		}
+	}
+	return list
 }
 
 // connect opens a connection and closes it.
@@ -141,7 +179,7 @@ func (c Check) get(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: bodyMax, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	defer t.CloseIdleConnections()
 	client := http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	answer, err := client.Do(r)
@@ -158,10 +196,18 @@ func (c Check) get(ctx context.Context) error {
 	return nil
 }
 
-// tail keeps the end of what is written to it.
-type tail struct{ b []byte }
+// tail keeps the end of what is written to it, until that is too much.
+type tail struct {
+	b    []byte
+	n    int
+	over bool
+}
 
 func (t *tail) Write(p []byte) (int, error) {
+	if t.n += len(p); t.n > readMax {
+		t.over = true
+		return 0, errFlood
+	}
 	t.b = append(t.b, p[max(0, len(p)-saidMax):]...)
 	t.b = append(t.b[:0], t.b[max(0, len(t.b)-saidMax):]...)
 	return len(p), nil

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +42,11 @@ func TestRun(t *testing.T) {
 			}
 		}
 	})
+	well.HandleFunc("/heads", func(w http.ResponseWriter, r *http.Request) {
+		for i := range 10000 {
+			w.Header().Set(fmt.Sprintf("X-%d", i), "much")
+		}
+	})
 	well.HandleFunc("/hangs", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	s, safe := httptest.NewServer(well), httptest.NewTLSServer(well)
 	defer s.Close()
@@ -52,13 +58,18 @@ func TestRun(t *testing.T) {
 	closed := gone.Addr().String()
 	gone.Close()
 	for text, ill := range map[string]string{
-		"":                        "",
-		"exec:true":               "",
-		"exec:sleep 100 & true":   "",
-		"exec:echo broken; false": "exit status 1: broken",
-		"exec:no-such-command":    "exit status 127",
-		"exec:yes broken":         "no answer in time",
-		"exec:sleep 100":          "no answer in time",
+		"":                           "",
+		"exec:true":                  "",
+		"exec:sleep 100 & true":      "",
+		"exec:echo broken; false":    "exit status 1: broken",
+		"exec:no-such-command":       "exit status 127",
+		"exec:yes broken":            "prints without an end",
+		"exec:yes | head -c 3000000": "prints without an end",
+		"exec:yes | head -c 900000":  "",
+		"exec:trap '' PIPE; while :; do echo broken; done":           "no answer in time",
+		"exec:for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done":       "",
+		"exec:for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait": "no answer in time",
+		"exec:sleep 100": "no answer in time",
 		"exec:trap '' TERM INT; sleep 100 & wait": "no answer in time",
 		"tcp:" + s.Listener.Addr().String():       "",
 		"tcp:" + closed:                           "refused",
@@ -67,6 +78,7 @@ func TestRun(t *testing.T) {
 		s.URL + "/moved":                          "",
 		s.URL + "/ill":                            "503 Service Unavailable",
 		s.URL + "/flood":                          "",
+		s.URL + "/heads":                          "server response headers exceeded",
 		s.URL + "/hangs":                          "no answer in time",
 		"http://" + closed:                        "refused",
 	} {
@@ -90,8 +102,18 @@ func TestRun(t *testing.T) {
 // TestNothingStays: a check that runs out of time takes with it what it has
 // started.
 func TestNothingStays(t *testing.T) {
+	for name, command := range map[string]string{
+		"in its group":            "sleep 1000 & echo $! >PID; wait",
+		"in a session of its own": "setsid sh -c 'echo $$ >PID; sleep 1000 & wait' & wait",
+		"below one in another":    "setsid sh -c 'sleep 1000 & echo $! >PID; wait' & wait",
+	} {
+		t.Run(name, func(t *testing.T) { nothingStays(t, command) })
+	}
+}
+
+func nothingStays(t *testing.T, command string) {
 	pid := t.TempDir() + "/pid"
-	c, err := Parse("exec:sleep 1000 & echo $! >" + pid + "; wait")
+	c, err := Parse("exec:" + strings.ReplaceAll(command, "PID", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
