@@ -134,7 +134,7 @@ func statusFields(s api.Status) [][2]string {
 		add("incident", "since %s, %d tries", timeText(s.Incident.CrashedAt), s.Incident.Tries)
 	}
 	if s.Recovery != nil {
-		add("last recovery", "%s, %s", timeText(s.Recovery.At), s.Recovery.Words)
+		fields = append(fields, recoveryText(s.Name, s.Recovery)...)
 	}
 	if s.Rehearsal != nil {
 		add("last rehearsal", "%s, %s", timeText(s.Rehearsal.At), rehearsalWords(*s.Rehearsal))
@@ -184,6 +184,41 @@ func saysText(s api.Status) string {
 		return "ready"
 	}
 	return "ready, " + s.Says
+}
+
+// recoveryText is how a workload came back: from what, at what cost, and what
+// to do where that was wrong.
+func recoveryText(name string, r *api.Recovery) (fields [][2]string) {
+	add := func(name, format string, args ...any) {
+		fields = append(fields, [2]string{name, fmt.Sprintf(format, args...)})
+	}
+	add("last recovery", "%s, %s", timeText(r.At), r.Words)
+	if r.Generation == "" {
+		add("if that was wrong", "`wakepoint restore %s` goes back to its newest generation, `wakepoint log %s` lists all", name, name)
+		return fields
+	}
+	add("it took", "%s, from a generation that was %s old", secondsText(r.TookSeconds), secondsText(r.AgeSeconds))
+	if r.Resets > 0 {
+		add("reset", "%s", fewText(r.ResetEnds, r.Resets))
+	}
+	if n := r.FilesWritten + r.FilesDeleted; n > 0 {
+		add("files put back", "%d written, %d deleted: %s", r.FilesWritten, r.FilesDeleted, fewText(r.FileNames, n))
+	}
+	if r.CrashedAt == nil {
+		add("if that was wrong", "`wakepoint restore %s --undo` takes a restore back, `wakepoint log %s` lists all generations", name, name)
+	} else {
+		add("if that was wrong", "`wakepoint restore %s@GEN` goes to another generation, with --undo back again; `wakepoint log %s` lists them", name, name)
+	}
+	return fields
+}
+
+// fewText is the first few of many.
+func fewText(few []string, many int) string {
+	text := strings.Join(few, ", ")
+	if n := many - len(few); n > 0 {
+		text += fmt.Sprintf(", and %d more", n)
+	}
+	return text
 }
 
 // commandText is a command on one line, its words quoted where they need it.

@@ -245,6 +245,13 @@ type Recovery struct {
 	Resets          int        `json:"resets"` // TCP connections that were reset
 	Words           string     `json:"words"`  // "restored from g411, lost at most 0.8 s, 2 TCP connections reset"
 
+	TookSeconds  float64  `json:"took_seconds"`         // from the first look at the generation until it ran
+	AgeSeconds   float64  `json:"age_seconds"`          // how old the generation was
+	ResetEnds    []string `json:"reset_ends,omitempty"` // of the first few connections: "10.0.0.1:80 to 10.0.0.7:50312"
+	FilesWritten int      `json:"files_written"`        // that were put back
+	FilesDeleted int      `json:"files_deleted"`        // that had come since
+	FileNames    []string `json:"file_names,omitempty"` // the first few of both
+
 	PassedOver []PassedOver `json:"passed_over,omitempty"` // newer generations, newest first
 }
 

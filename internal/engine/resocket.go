@@ -19,7 +19,7 @@ func (m *maker) socket(d *image.Description) (int, error) {
 	s := d.Socket
 	switch {
 	case s.Reset:
-		m.r.resets++
+		m.r.resets.add(s)
 		return sockopt.Reset(s)
 	}
 	fd, err := unix.Socket(s.Family, s.Type|unix.SOCK_CLOEXEC, s.Protocol)

@@ -16,6 +16,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/namespace"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/setting"
+	"github.com/wakepoint/wakepoint/internal/sockopt"
 	"github.com/wakepoint/wakepoint/internal/sys"
 	"github.com/wakepoint/wakepoint/internal/tracee"
 )
@@ -56,7 +57,7 @@ type restorer struct {
 	object []*os.File
 	master *os.File
 	filler *memory.Filler
-	resets int
+	resets Resets
 	vdso   *vdsoPlan
 	temps  []string
 	ghosts []*builtProcess // helpers that stand for dead leaders for a while
@@ -79,9 +80,24 @@ type builtProcess struct {
 
 func (b *builtProcess) leader() *tracee.Thread { return b.threads[0] }
 
+// Resets is the established connections that come back reset.
+type Resets struct {
+	Count int
+	Ends  []string // of the first few, for people
+}
+
+// resetsMax bounds the connections that are named.
+const resetsMax = 5
+
+func (r *Resets) add(s *image.Socket) {
+	if r.Count++; len(r.Ends) < resetsMax {
+		r.Ends = append(r.Ends, sockopt.Ends(s))
+	}
+}
+
 // Restored is a tree that was built and stands still at its first instruction.
 type Restored struct {
-	Resets int // established connections that come back reset
+	Resets Resets
 	r      *restorer
 }
 

@@ -65,7 +65,7 @@ func (m *maker) keep(i, fd int) error {
 // it is sent before, in sendInFlight's way: what travels in it must be there.
 func (m *maker) hungUp(i int, s *image.Socket) error {
 	if !s.Hung {
-		m.r.resets++
+		m.r.resets.add(s)
 	}
 	other := &image.Socket{Family: s.Family, Type: s.Type, Protocol: s.Protocol, Local: s.Peer, Bound: len(s.Peer) > 2, Creds: s.By}
 	a, b, err := m.connected(s, other)

@@ -177,14 +177,14 @@ func TestTreeComesBack(t *testing.T) {
 	for range 3 {
 		spoil(t, dir)
 		for range 2 { // a put-back may be repeated
-			must(t, PutBack(x, s, nil))
+			must(t, putBack(x, s, nil))
 			if d := cmp.Diff(want, describe(t, dir)); d != "" {
 				t.Fatal(d)
 			}
 		}
 	}
 	must(t, os.RemoveAll(dir))
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	if d := cmp.Diff(want, describe(t, dir)); d != "" {
 		t.Fatal(d)
 	}
@@ -199,12 +199,12 @@ func TestUnchangedFilesAreLeftAlone(t *testing.T) {
 	x := capture(t, Options{Trees: []string{dir}}, s)
 	look := func() (Entry, int64) { e, _, err := stat(dir + "/big"); must(t, err); return e, e.Ctime }
 	first, before := look()
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	if _, now := look(); now != before {
 		t.Error("an unchanged file was written again")
 	}
 	x.BootID = "another"
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	e, now := look()
 	if e.Ino != first.Ino {
 		t.Error("a file lost its inode, by which its program knows it")
@@ -239,11 +239,11 @@ func TestIncrementalCapture(t *testing.T) {
 		t.Errorf("%d bytes were written for 5 MB of change", n)
 	}
 
-	must(t, PutBack(x1, s1, nil))
+	must(t, putBack(x1, s1, nil))
 	if d := cmp.Diff(want1, describe(t, dir)); d != "" {
 		t.Fatal(d)
 	}
-	must(t, PutBack(x2, s, nil))
+	must(t, putBack(x2, s, nil))
 	if d := cmp.Diff(want2, describe(t, dir)); d != "" {
 		t.Fatal(d)
 	}
@@ -279,7 +279,7 @@ func TestOpenFilesComeBackWithTheirDirectories(t *testing.T) {
 	s := newPages()
 	x := capture(t, Options{Open: []Open{{Path: dir + "/run/app/state", File: f, Writable: true}}}, s)
 	write(t, dir+"/run/app/state", "two", 0o600)
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	p, _ := os.ReadFile(dir + "/run/app/state")
 	if string(p) != "one" {
 		t.Errorf("contents %q", p)
@@ -288,7 +288,7 @@ func TestOpenFilesComeBackWithTheirDirectories(t *testing.T) {
 		t.Error("a name that does not belong to the workload is gone")
 	}
 	must(t, os.RemoveAll(dir+"/run"))
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	st, err := os.Stat(dir + "/run/app")
 	must(t, err)
 	if st.Mode().Perm() != 0o750 {
@@ -307,13 +307,13 @@ func TestDirectoriesThatAreMissingAreMade(t *testing.T) {
 		s := newPages()
 		x := capture(t, Options{Trees: []string{dir + "/var/data"}, Keep: keep, Dirs: []string{dir + "/srv/app/here", "/", "/proc/self", dir + "/none"}}, s)
 		must(t, os.Chmod(dir+"/srv/app", 0o700))
-		must(t, PutBack(x, s, nil))
+		must(t, putBack(x, s, nil))
 		if st, err := os.Stat(dir + "/srv/app"); err != nil || st.Mode().Perm() != 0o700 {
 			t.Errorf("what is there was touched: %v, %v", st, err)
 		}
 		must(t, os.RemoveAll(dir+"/srv"))
 		must(t, os.RemoveAll(dir+"/var"))
-		must(t, PutBack(x, s, nil))
+		must(t, putBack(x, s, nil))
 		if st, err := os.Stat(dir + "/srv/app/here"); err != nil || st.Mode().Perm() != 0o750 {
 			t.Errorf("keep %v: %v, %v", keep, st, err)
 		}
@@ -340,7 +340,7 @@ func TestKeepCapturesOnlyVolatileFiles(t *testing.T) {
 		{Path: dir + "/db", File: db, Writable: true}, {Path: dir + "/shm", File: shm, Volatile: true}}}, s)
 	write(t, dir+"/db", "two", 0o600)
 	write(t, dir+"/shm", "two", 0o600)
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	a, _ := os.ReadFile(dir + "/db")
 	b, _ := os.ReadFile(dir + "/shm")
 	if string(a) != "two" || string(b) != "one" {
@@ -356,7 +356,7 @@ func TestExceptionsAreNeverTouched(t *testing.T) {
 	s := newPages()
 	x := capture(t, Options{Trees: []string{dir}, Except: []string{dir + "/store/web"}}, s)
 	write(t, dir+"/store/web/output.log", "printed more", 0o600)
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	if p, _ := os.ReadFile(dir + "/store/web/output.log"); string(p) != "printed more" {
 		t.Errorf("output %q", p)
 	}
@@ -371,7 +371,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	s := newPages()
 	x := capture(t, Options{Trees: []string{dir + "/tree"}}, s)
 	must(t, os.RemoveAll(dir+"/tree/sub"), os.Symlink(dir+"/elsewhere", dir+"/tree/sub"))
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	if p, _ := os.ReadFile(dir + "/elsewhere/f"); string(p) != "theirs" {
 		t.Errorf("a link was followed: %q", p)
 	}
@@ -379,7 +379,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		t.Errorf("contents %q", p)
 	}
 	must(t, os.Rename(dir+"/tree", dir+"/moved"), os.Symlink(dir+"/elsewhere", dir+"/tree"))
-	if err := PutBack(x, s, nil); !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.ENOTDIR) && err != nil {
+	if err := putBack(x, s, nil); !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.ENOTDIR) && err != nil {
 		t.Errorf("tree became a link: %v", err)
 	}
 	if p, _ := os.ReadFile(dir + "/elsewhere/f"); string(p) != "theirs" {
@@ -396,10 +396,10 @@ func TestPutBackAfterAnError(t *testing.T) {
 	x := capture(t, Options{Trees: []string{dir}}, s)
 	for n := 0; n < 8; n++ {
 		spoil(t, dir)
-		if err := PutBack(x, &failing{pages: s, left: n}, nil); err == nil && n < 3 {
+		if err := putBack(x, &failing{pages: s, left: n}, nil); err == nil && n < 3 {
 			t.Fatal("no error")
 		}
-		must(t, PutBack(x, s, nil))
+		must(t, putBack(x, s, nil))
 		if d := cmp.Diff(want, describe(t, dir)); d != "" {
 			t.Fatal(d)
 		}
@@ -437,4 +437,39 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// putBack puts back where it does not matter what was changed.
+func putBack(x *Index, r Reader, who *Identity) error {
+	_, err := PutBack(x, r, who)
+	return err
+}
+
+// A put-back says what it has changed, by name as long as that is little.
+func TestPutBackSaysWhat(t *testing.T) {
+	dir := t.TempDir() + "/tree"
+	must(t, os.Mkdir(dir, 0o700))
+	for i := range 9 {
+		write(t, fmt.Sprintf("%s/%d", dir, i), "as it was", 0o600)
+	}
+	time.Sleep(2 * settled)
+	s := newPages()
+	x := capture(t, Options{Trees: []string{dir}}, s)
+	says := func(want Changed) {
+		t.Helper()
+		got, err := PutBack(x, s, nil)
+		must(t, err)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+	says(Changed{})
+	write(t, dir+"/1", "another", 0o600)
+	must(t, os.Remove(dir+"/3"))
+	write(t, dir+"/new", "x", 0o600)
+	says(Changed{Written: 2, Deleted: 1, Names: []string{dir + "/1", dir + "/3", dir + "/new"}})
+	for i := range 9 {
+		must(t, os.Remove(fmt.Sprintf("%s/%d", dir, i)))
+	}
+	says(Changed{Written: 9, Names: []string{dir + "/0", dir + "/1", dir + "/2", dir + "/3", dir + "/4"}})
 }

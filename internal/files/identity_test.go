@@ -58,14 +58,14 @@ func TestPutBackAsAUser(t *testing.T) {
 		spoil(t, dir)
 		his(t, dir)
 		for range 2 {
-			must(t, PutBack(x, s, somebody))
+			must(t, putBack(x, s, somebody))
 			if d := cmp.Diff(want, describe(t, dir)); d != "" {
 				t.Fatal(d)
 			}
 		}
 	}
 	must(t, os.RemoveAll(dir))
-	must(t, PutBack(x, s, somebody))
+	must(t, putBack(x, s, somebody))
 	if d := cmp.Diff(want, describe(t, dir)); d != "" {
 		t.Fatal(d)
 	}
@@ -88,7 +88,7 @@ func TestPutBackWhereAUserMayNotWrite(t *testing.T) {
 	write(t, dir+"/his/more", "more", 0o644)
 	write(t, dir+"/roots/b", "again", 0o644)
 	before := describe(t, dir)
-	err := PutBack(x, s, somebody)
+	err := putBack(x, s, somebody)
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir+"/roots/b as user 61234") {
 		t.Errorf("%v", err)
 	}
@@ -96,7 +96,7 @@ func TestPutBackWhereAUserMayNotWrite(t *testing.T) {
 		t.Error(d)
 	}
 	write(t, dir+"/roots/b", "first", 0o644) // whoever did that
-	must(t, PutBack(x, s, somebody))
+	must(t, putBack(x, s, somebody))
 	wantContents(t, dir+"/his/a", "first")
 }
 
@@ -123,7 +123,7 @@ func TestPutBackOverWhatIsNotHis(t *testing.T) {
 			f := writer(t, dir+"/his/sub/f", 0)
 			x := capture(t, Options{Open: []Open{{Path: dir + "/his/sub/f", File: f, Writable: true}}}, s)
 			exchange(t, dir)
-			err := PutBack(x, s, somebody)
+			err := putBack(x, s, somebody)
 			wantContents(t, dir+"/roots/f", "root's")
 			if name == "a hard link" { // only the name is his
 				must(t, err)
@@ -147,19 +147,19 @@ func TestPutBackIntoWhatWasHeld(t *testing.T) {
 	write(t, path, "again and more", 0o640)
 	first, _, err := stat(path)
 	must(t, err)
-	must(t, PutBack(x, s, somebody))
+	must(t, putBack(x, s, somebody))
 	wantContents(t, path, "first")
 	if e, _, err := stat(path); err != nil || e.Ino != first.Ino || e.Mode != 0o640 {
 		t.Errorf("%+v %v: another file, or another mode", e, err)
 	}
 	must(t, os.Rename(path, path+".1"))
 	write(t, path, "another", 0o600)
-	if err := PutBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
+	if err := putBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("%v", err)
 	}
 	wantContents(t, path, "another")
 	must(t, os.Remove(path))
-	if err := PutBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
+	if err := putBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("%v", err)
 	}
 }
@@ -178,7 +178,7 @@ func TestPutBackAsAUserAfterABoot(t *testing.T) {
 	x.BootID = "another"
 	write(t, dir+"/his/a", "again", 0o644)
 	before, _, err := stat(dir + "/roots/large")
-	must(t, err, PutBack(x, s, somebody))
+	must(t, err, putBack(x, s, somebody))
 	wantContents(t, dir+"/his/a", "first")
 	after, _, err := stat(dir + "/roots/large")
 	must(t, err)
@@ -186,7 +186,7 @@ func TestPutBackAsAUserAfterABoot(t *testing.T) {
 		t.Error("what is not his was written")
 	}
 	must(t, os.Chmod(dir+"/roots/large", 0o644))
-	if err := PutBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
+	if err := putBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("another mode: %v", err)
 	}
 	must(t, os.Chmod(dir+"/roots/large", 0o600))
@@ -198,11 +198,11 @@ func TestPutBackAsAUserAfterABoot(t *testing.T) {
 		must(t, err)
 		_, err = f.WriteAt([]byte("x"), at)
 		must(t, err)
-		if err := PutBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
+		if err := putBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("a change at %d: %v", at, err)
 		}
 		_, err = f.WriteAt(old, at)
-		must(t, err, f.Close(), PutBack(x, s, somebody))
+		must(t, err, f.Close(), putBack(x, s, somebody))
 	}
 }
 
@@ -225,7 +225,7 @@ func TestPutBackWhatABootHasEmptied(t *testing.T) {
 	delete(want, dir+"/roots") // its time
 	delete(want, dir+"/roots/run")
 	must(t, os.RemoveAll(dir+"/roots/run"), os.Remove(dir+"/roots/lock"))
-	if err := PutBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
+	if err := putBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("%v", err)
 	}
 	if list, _ := os.ReadDir(dir + "/roots"); len(list) != 0 {
@@ -233,7 +233,7 @@ func TestPutBackWhatABootHasEmptied(t *testing.T) {
 	}
 	x.BootID = "another"
 	for range 2 {
-		must(t, PutBack(x, s, somebody))
+		must(t, putBack(x, s, somebody))
 		have := describe(t, dir+"/roots")
 		delete(have, dir+"/roots")
 		delete(have, dir+"/roots/run")
@@ -247,7 +247,7 @@ func TestPutBackWhatABootHasEmptied(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	must(t, os.WriteFile(dir+"/roots/lock", []byte("1"), 0o644))
-	if err := PutBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
+	if err := putBack(x, s, somebody); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("over what is there: %v", err)
 	}
 	wantContents(t, dir+"/roots/lock", "1")
@@ -264,10 +264,10 @@ func TestPutBackAsAMember(t *testing.T) {
 	s := newPages()
 	x := capture(t, Options{Trees: []string{dir + "/roots"}}, s)
 	write(t, path, "again", 0o664)
-	must(t, PutBack(x, s, somebody))
+	must(t, putBack(x, s, somebody))
 	wantContents(t, path, "first")
 	write(t, path, "again", 0o664)
-	if err := PutBack(x, s, &Identity{UID: 61234, GID: 61234}); !errors.Is(err, fs.ErrPermission) {
+	if err := putBack(x, s, &Identity{UID: 61234, GID: 61234}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("%v", err)
 	}
 	wantContents(t, path, "again")

@@ -35,9 +35,26 @@ func tempName(path string) string {
 // renames, links and deletions; modes and times of directories; the disks
 // flushed. After a cut in between the files may be of either time, or, where
 // they are written in place, in pieces: the restore is then made again.
-func PutBack(x *Index, r Reader, who *Identity) error {
+func PutBack(x *Index, r Reader, who *Identity) (Changed, error) {
 	p := &put{x: x, r: r, disks: map[uint64]string{}, same: bootID() == x.BootID}
-	return p.as(who, p.all)
+	err := p.as(who, p.all)
+	return p.changed, err
+}
+
+// Changed is what a put-back has changed.
+type Changed struct {
+	Written int      // files that were given other contents, or may have been
+	Deleted int      // names that had come since
+	Names   []string // of the first few of both
+}
+
+// changedMax bounds the names in a Changed.
+const changedMax = 5
+
+func (c *Changed) add(n *int, path string) {
+	if *n++; len(c.Names) < changedMax {
+		c.Names = append(c.Names, path)
+	}
 }
 
 func (p *put) all() error {
@@ -65,6 +82,8 @@ type put struct {
 	rights [2]unix.CapUserData // of this process
 	raised bool                // these are in force, not those of who
 	ways   map[*Entry]way
+
+	changed Changed
 }
 
 // temp is a file under a temporary name.
@@ -252,6 +271,7 @@ func (p *put) file(e *Entry) error {
 	if err != nil || p.unchanged(dir, base, e) {
 		return err
 	}
+	p.changed.add(&p.changed.Written, e.Path)
 	if done, err := p.inPlace(dir, base, e); done || err != nil {
 		return err
 	}
@@ -387,6 +407,7 @@ func (p *put) pruneTree(path string, known map[string]bool) error {
 		case !known[name]:
 			dir, base, err := p.parent(name)
 			if err == nil {
+				p.changed.add(&p.changed.Deleted, name)
 				err = removeAll(dir, base)
 			}
 			if err != nil {

@@ -110,7 +110,7 @@ func TestReflinks(t *testing.T) {
 		if contentsOf(t, x, s, path) != string(one) {
 			t.Error("what was written after the thaw is in the generation")
 		}
-		must(t, PutBack(x, s, nil))
+		must(t, putBack(x, s, nil))
 		sameTree(t, "put back", data, want)
 		p, err := os.ReadFile(path)
 		if must(t, err); !bytes.Equal(p, one) {
@@ -171,7 +171,7 @@ func TestReflinkOfAChange(t *testing.T) {
 			s    *pages
 			want []byte
 		}{{x2, s, text}, {x1, s1, old}, {x2, s, text}} {
-			must(t, PutBack(g.x, g.s, nil))
+			must(t, putBack(g.x, g.s, nil))
 			if p, err := os.ReadFile(path); err != nil || !bytes.Equal(p, g.want) {
 				t.Errorf("it is not what it was: %v", err)
 			}
@@ -215,7 +215,7 @@ func TestReflinkOfHoles(t *testing.T) {
 			if new {
 				must(t, os.Remove(path))
 			}
-			must(t, PutBack(x, s, nil))
+			must(t, putBack(x, s, nil))
 			var st unix.Stat_t
 			must(t, unix.Stat(path, &st))
 			if st.Size != size || st.Blocks*512 > 4<<20 {

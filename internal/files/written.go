@@ -162,6 +162,7 @@ func (p *put) remove() error {
 		if err != nil {
 			return err
 		}
+		p.changed.add(&p.changed.Deleted, e.Path)
 		if err := unix.Unlinkat(dir, base, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 			return &fs.PathError{Op: "delete", Path: e.Path, Err: err}
 		}

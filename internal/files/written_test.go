@@ -64,11 +64,11 @@ func TestWrittenFilesStay(t *testing.T) {
 	}
 
 	write(t, dir+"/state", "of a later time", 0o600)
-	must(t, PutBack(x4, s, nil))
+	must(t, putBack(x4, s, nil))
 	if _, err := os.Stat(dir + "/state"); !os.IsNotExist(err) {
 		t.Errorf("a file of a later time is found: %v", err)
 	}
-	must(t, PutBack(x1, s1, nil))
+	must(t, putBack(x1, s1, nil))
 	p, err := os.ReadFile(dir + "/state")
 	if must(t, err); string(p) != "one" {
 		t.Errorf("contents %q", p)
@@ -122,7 +122,7 @@ func TestWrittenAndRenamed(t *testing.T) {
 			want string
 		}{{x1, s1, "one"}, {x2, s, "two"}} {
 			write(t, dir+"/state", "three", 0o600)
-			must(t, PutBack(c.x, c.s, nil))
+			must(t, putBack(c.x, c.s, nil))
 			if p, err := os.ReadFile(dir + "/state"); err != nil || string(p) != c.want {
 				t.Errorf("%q %v, want %q", p, err, c.want)
 			}
@@ -162,7 +162,7 @@ func TestFollowedBehindALink(t *testing.T) {
 		t.Errorf("entries: %v", k)
 	}
 	write(t, dir+"/moved/state", "two", 0o640)
-	must(t, PutBack(x, s, nil))
+	must(t, putBack(x, s, nil))
 	if p, _ := os.ReadFile(dir + "/data/state"); string(p) != "one" {
 		t.Errorf("contents %q", p)
 	}

@@ -56,18 +56,18 @@ func Index(r engine.Source) (*files.Index, error) {
 
 // PutBack makes the workload's files those of the generation, as the
 // workload's user.
-func PutBack(r engine.Source) error {
+func PutBack(r engine.Source) (files.Changed, error) {
 	x, err := Index(r)
 	if err != nil || x == nil {
-		return err
+		return files.Changed{}, err
 	}
 	who, err := actorOf(r)
 	if err != nil {
-		return err
+		return files.Changed{}, err
 	}
 	s, err := r.Section(files.SectionName)
 	if err != nil {
-		return err
+		return files.Changed{}, err
 	}
 	defer s.Close()
 	return files.PutBack(x, s, who)

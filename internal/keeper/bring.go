@@ -197,6 +197,7 @@ func (k *keeper) takeOver(ctx context.Context) error {
 // restoreGeneration puts g back and lets it run. On an error nothing of it is
 // left running; files may have been put back.
 func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) error {
+	start := time.Now()
 	r, err := k.v.OpenGeneration(g)
 	if err != nil {
 		return err
@@ -209,7 +210,8 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 	if err := k.begin(api.Restoring); err != nil {
 		return err
 	}
-	if err := generation.PutBack(r); err != nil {
+	changed, err := generation.PutBack(r)
+	if err != nil {
 		return fmt.Errorf("put the files of %v back: %w", g, err)
 	}
 	k.rec.run.PutBack = 0
@@ -248,8 +250,23 @@ func (k *keeper) restoreGeneration(ctx context.Context, g store.Generation) erro
 		_ = rs.Kill()
 		return err
 	}
-	k.rec.run.Recovery = &api.Recovery{At: time.Now(), Generation: g.String(), Resets: rs.Resets()}
+	resets := rs.Resets()
+	k.rec.run.Recovery = &api.Recovery{
+		At: time.Now(), Generation: g.String(), TookSeconds: time.Since(start).Seconds(), AgeSeconds: k.ageOf(g),
+		Resets: resets.Count, ResetEnds: resets.Ends,
+		FilesWritten: changed.Written, FilesDeleted: changed.Deleted, FileNames: changed.Names,
+	}
 	return k.running(ctx, t, g)
+}
+
+// ageOf is how long ago the instant is that g shows, in seconds.
+func (k *keeper) ageOf(g store.Generation) float64 {
+	l, err := readLineage(k.v)
+	i, ok := l.info(g)
+	if err != nil || !ok {
+		return 0
+	}
+	return max(0, time.Since(taken(i)).Seconds())
 }
 
 // homeOf returns where the workload's directory was when g was made.

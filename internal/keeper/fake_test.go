@@ -298,7 +298,7 @@ type fakeRestored struct {
 }
 
 func (r *fakeRestored) Handle() engine.Handle { return r.t.handle }
-func (r *fakeRestored) Resets() int           { return 0 }
+func (r *fakeRestored) Resets() engine.Resets { return engine.Resets{} }
 
 func (r *fakeRestored) Run() (tree, error) {
 	w := r.t.w

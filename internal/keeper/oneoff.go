@@ -168,7 +168,7 @@ func restoreDump(ctx context.Context, m machine, v vault, o engine.RestoreOption
 		return nil, err
 	}
 	defer r.Close()
-	if err := generation.PutBack(r); err != nil {
+	if _, err := generation.PutBack(r); err != nil {
 		return nil, fmt.Errorf("put the files back: %w", err)
 	}
 	shelved, err := generation.Shelve(r, &o, v.Dir(), l.infos[0].Meta[metaHome])

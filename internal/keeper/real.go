@@ -168,8 +168,8 @@ func (r realRestored) Handle() engine.Handle {
 	return engine.Handle{}
 }
 
-func (r realRestored) Resets() int { return r.r.Resets }
-func (r realRestored) Kill() error { return r.r.Kill() }
+func (r realRestored) Resets() engine.Resets { return r.r.Resets }
+func (r realRestored) Kill() error           { return r.r.Kill() }
 
 func (r realRestored) Run() (tree, error) {
 	t, err := r.r.Run()

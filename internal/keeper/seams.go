@@ -92,7 +92,7 @@ type frozen interface {
 // restored is a tree that was built and stands still.
 type restored interface {
 	Handle() engine.Handle
-	Resets() int
+	Resets() engine.Resets
 	Run() (tree, error)
 	Kill() error
 }

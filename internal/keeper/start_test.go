@@ -88,7 +88,7 @@ func TestStartPastDamage(t *testing.T) {
 		r.w.refuse[3] = &store.DamageError{Pack: "packs/7", What: "wrong checksum"}
 		r.begin(ActStart, RestoreOptions{})
 		rv := r.records().run.Recovery
-		want := &api.Recovery{At: rv.At, Generation: "g2", Older: true, LostWorkSeconds: 0.5,
+		want := &api.Recovery{At: rv.At, Generation: "g2", Older: true, LostWorkSeconds: 0.5, AgeSeconds: 0.5,
 			Words:      "restored from g2, lost at most 0.5 s; passed over g3 (packs/7: wrong checksum: damaged)",
 			PassedOver: []api.PassedOver{{Generation: "g3", Why: "packs/7: wrong checksum: damaged"}}}
 		if d := cmp.Diff(want, rv); d != "" {

@@ -159,7 +159,7 @@ func (t Task) rehearse(ctx context.Context, room *sandbox.Room) (res Result, err
 			}
 		}
 	}
-	if err := generation.PutBack(t.Source); err != nil {
+	if _, err := generation.PutBack(t.Source); err != nil {
 		return res, fmt.Errorf("put its files back: %w", err)
 	}
 	o := engine.RestoreOptions{Helper: t.Helper, Sealed: true}

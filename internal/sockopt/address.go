@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -60,4 +62,28 @@ func Text(s *image.Socket) string {
 		return fmt.Sprintf("%d.%d.%d.%d port %d", s.Local[4], s.Local[5], s.Local[6], s.Local[7], port)
 	}
 	return fmt.Sprintf("port %d", port)
+}
+
+// Ends names both ends of a connection for people: its own and the other one.
+func Ends(s *image.Socket) string { return end(s.Local) + " to " + end(s.Peer) }
+
+// end is an address as getsockname(2) tells it.
+func end(name []byte) string {
+	if len(name) < 2 {
+		return "?"
+	}
+	switch family := binary.NativeEndian.Uint16(name); {
+	case family == unix.AF_INET && len(name) >= 8:
+		return net.JoinHostPort(net.IP(name[4:8]).String(), strconv.Itoa(int(binary.BigEndian.Uint16(name[2:]))))
+	case family == unix.AF_INET6 && len(name) >= 24:
+		return net.JoinHostPort(net.IP(name[8:24]).String(), strconv.Itoa(int(binary.BigEndian.Uint16(name[2:]))))
+	case family == unix.AF_UNIX && len(name) > 2 && name[2] == 0:
+		return strconv.Quote("@" + string(name[3:]))
+	case family == unix.AF_UNIX && len(name) > 2:
+		path, _, _ := bytes.Cut(name[2:], []byte{0})
+		return strconv.Quote(string(path))
+	case family == unix.AF_UNIX:
+		return "a UNIX socket without a name"
+	}
+	return "?"
 }
