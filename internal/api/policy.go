@@ -88,3 +88,12 @@ func (p Policy) Check(bufferMax int64) error {
 		oneOf("give-up", p.GiveUp, GiveUpStop, OnFresh),
 	)
 }
+
+// Hears refuses to wait for the words of a program that has no socket to speak
+// on: one that was adopted has the environment that it had.
+func (p Policy) Hears(s Spec) error {
+	if p.WatchdogSeconds > 0 && s.Adopt != 0 {
+		return Errorf(CodeUsage, "--health asks it instead", "a program that was adopted cannot be told where to say that it is well (--watchdog)")
+	}
+	return nil
+}

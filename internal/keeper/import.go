@@ -19,6 +19,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/disk"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/policy"
@@ -82,7 +83,7 @@ func Import(ctx context.Context, s Site, file string, o ImportOptions) (Imported
 			return Imported{}, explainTrusted(s.trustedFile(), err)
 		}
 	}
-	in := &incoming{st: opened, name: o.Name, user: thisUser()}
+	in := &incoming{st: opened, name: o.Name, user: generation.ThisUser()}
 	out, err := in.take(ctx, c)
 	if err != nil {
 		if left := in.turnAway(); left != nil {
@@ -162,7 +163,7 @@ func (s Site) believe(signer seal.Signer, trust string) error {
 type incoming struct {
 	st   *store.Store
 	name string
-	user user
+	user generation.User
 
 	w       *store.Workload
 	own     io.Closer
@@ -292,8 +293,8 @@ func (in *incoming) Blob(name string, data []byte) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", err, bundle.ErrFormat)
 		}
-		if err := in.user.own(t); err != nil {
-			return err
+		if err := in.user.Own(t); err != nil {
+			return api.Errorf(api.CodeFailed, "only root can bring it back: import it as root", "%w", err)
 		}
 		in.tree = true
 	case files.IndexName:
@@ -338,57 +339,4 @@ func (e ended) Run(off int64, p []byte) error {
 		return err
 	}
 	return e.incoming.Run(off, p)
-}
-
-// user is whose processes may be imported.
-type user struct {
-	uid, gid uint32
-	groups   []int
-	root     bool // anybody's
-}
-
-func thisUser() user {
-	groups, _ := os.Getgroups() // none is no more than he has
-	return user{uint32(os.Geteuid()), uint32(os.Getegid()), groups, os.Geteuid() == 0}
-}
-
-// own refuses a tree of which a process is not wholly the user's own: another
-// user or group, or a capability.
-func (u user) own(t *image.Tree) error {
-	if u.root {
-		return nil
-	}
-	for _, p := range t.Processes {
-		for _, th := range p.Threads {
-			why := u.foreign(th.Creds)
-			if why == "" {
-				continue
-			}
-			return api.Errorf(api.CodeFailed, "only root can bring it back: import it as root", "process %d (%s) %s", p.PID, p.Name, why)
-		}
-	}
-	return nil
-}
-
-// foreign says what of credentials is not the user's; "" when all of it is.
-func (u user) foreign(c image.Creds) string {
-	for _, id := range c.UID {
-		if id != u.uid {
-			return fmt.Sprintf("runs as user %d, and you are %d", id, u.uid)
-		}
-	}
-	for _, id := range c.GID {
-		if id != u.gid {
-			return fmt.Sprintf("runs as group %d, and yours is %d", id, u.gid)
-		}
-	}
-	for _, id := range c.Groups {
-		if id != u.gid && !slices.Contains(u.groups, int(id)) {
-			return fmt.Sprintf("is in group %d, and you are not", id)
-		}
-	}
-	if c.Permitted|c.Effective|c.Inheritable|c.Ambient != 0 {
-		return "has capabilities"
-	}
-	return ""
 }

@@ -256,7 +256,7 @@ func preparePolicy(p api.Policy, spec api.Spec) (api.Policy, []string, error) {
 	if p.Data, err = dataDirs(p.Data, spec.Dir); err != nil {
 		return p, nil, err
 	}
-	return p, notes, checkPolicy(p)
+	return p, notes, errors.Join(checkPolicy(p), p.Hears(spec))
 }
 
 // dataDirs makes the data directories absolute and free of symbolic links,

@@ -274,7 +274,7 @@ func Set(ctx context.Context, s Site, name string, c api.PolicyChange) (api.Poli
 		return api.Policy{}, err
 	}
 	p := rec.policy.With(c)
-	if err := checkPolicy(p); err != nil {
+	if err := errors.Join(checkPolicy(p), p.Hears(rec.spec)); err != nil {
 		return p, err
 	}
 	return p, explainNil(name, putRecord(w, recordPolicy, p))

@@ -245,7 +245,7 @@ func (k *keeper) set(c *api.PolicyChange) error {
 		return api.Errorf(api.CodeUsage, "", "nothing to change")
 	}
 	p := k.rec.policy.With(*c)
-	if err := checkPolicy(p); err != nil {
+	if err := errors.Join(checkPolicy(p), p.Hears(k.rec.spec)); err != nil {
 		return err
 	}
 	if err := putRecord(k.v, recordPolicy, p); err != nil {
