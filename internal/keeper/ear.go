@@ -88,12 +88,7 @@ func (k *keeper) listenTo(t tree, from store.Generation, known bool) {
 		k.silent.Stop()
 		return
 	}
-	h, seen := t.Handle(), map[int]bool{}
-	e.Of(func(pid int) bool {
-		// What has ended cannot be looked at any more.
-		seen[pid] = seen[pid] || pid == int(h.Command) || k.m.Belongs(h, pid)
-		return seen[pid]
-	})
+	e.Of(k.ours(t))
 	k.spoken.dog.Limit = seconds(k.rec.policy.WatchdogSeconds)
 	if known && k.spoken.dog.Limit > 0 {
 		k.spoken.dog = k.spoken.dog.Heard(time.Now())
@@ -106,6 +101,30 @@ func (k *keeper) listenTo(t tree, from store.Generation, known bool) {
 		}
 	}
 	k.watchful()
+}
+
+// lastWordsMax is how long after the command's end its number cannot be
+// another's yet.
+const lastWordsMax = time.Second
+
+// ours says whose words count while a tree runs. The command's last ones are
+// read when it cannot be looked at any more.
+func (k *keeper) ours(t tree) func(pid int) bool {
+	h, done, ended := t.Handle(), t.CommandDone(), time.Time{}
+	return func(pid int) bool {
+		if pid != int(h.Command) {
+			return k.m.Belongs(h, pid)
+		}
+		select {
+		case <-done:
+			if ended.IsZero() {
+				ended = time.Now()
+			}
+			return time.Since(ended) < lastWordsMax || k.m.Belongs(h, pid)
+		default:
+			return true
+		}
+	}
 }
 
 // watchful sets when it is looked whether the program is silent, and what

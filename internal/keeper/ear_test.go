@@ -266,3 +266,30 @@ func TestEnvironment(t *testing.T) {
 		t.Error("the spec has changed")
 	}
 }
+
+// The command's last words count, and soon after nobody's who has its number.
+func TestOurs(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		tr, ours := r.only(), r.w.ear.ours
+		command := int(tr.handle.Command)
+		if !ours(command) || !ours(childPID) || ours(command+1) || ours(0) {
+			t.Error("while it runs")
+		}
+		r.w.mu.Lock()
+		tr.commandEnd(0) // what it leaves behind goes on
+		r.w.mu.Unlock()
+		if !ours(command) {
+			t.Error("its last words are not heard")
+		}
+		time.Sleep(2 * time.Second)
+		if ours(command) || !ours(childPID) {
+			t.Error("later")
+		}
+		tr.exit(0)
+		synctest.Wait()
+		if r.w.ear.ours != nil {
+			t.Error("somebody counts when nothing runs")
+		}
+	})
+}

@@ -412,18 +412,21 @@ type fakeEar struct {
 	w     *world
 	heard chan struct{}
 	words notify.Words
-	deaf  bool // nobody's words count
+	ours  func(pid int) bool // nil: nobody's words count
 	over  bool
 }
 
 func (w *world) Listen(string, *slog.Logger) (ear, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ear = &fakeEar{w: w, heard: make(chan struct{}, 1), deaf: true}
+	w.ear = &fakeEar{w: w, heard: make(chan struct{}, 1)}
 	return w.ear, nil
 }
 
-func (w *world) Belongs(engine.Handle, int) bool { return true }
+func (w *world) Belongs(_ engine.Handle, pid int) bool { return pid == childPID }
+
+// childPID is a process of every tree, beside its command.
+const childPID = 77
 
 // says has the program say something.
 func (w *world) says(lines string) {
@@ -455,7 +458,7 @@ func (e *fakeEar) Take() notify.Words {
 func (e *fakeEar) Of(ours func(int) bool) {
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
-	e.deaf, e.words = ours == nil, notify.Words{}
+	e.ours, e.words = ours, notify.Words{}
 }
 
 func (e *fakeEar) Close(bool) error { e.over = true; return nil }
