@@ -127,7 +127,7 @@ func (k *keeper) judgeAbsence() error {
 	end := endOf(known, wait)
 	ran := r.State == api.Running
 	if !known || end.Outside() || r.Daemon || !ran {
-		if k.counted(at); k.rec.history.Incident == nil && !r.Frozen {
+		if k.counted(at); k.rec.history.Incident == nil {
 			k.rec.history.Crashes++
 		}
 		in := policy.Reopen(k.rec.history.Incident, at)

@@ -184,10 +184,6 @@ var errGivenUp = errors.New("nothing is left to be tried")
 // generation that this host refuses ends it at once with that error, for a
 // person who waits.
 func (k *keeper) recover(ctx context.Context, once bool) error {
-	crashed := &k.rec.history.Incident.Crashed
-	if k.rec.run.Frozen {
-		crashed = nil
-	}
 	for {
 		in := k.rec.history.Incident
 		l, err := readLineage(k.v)
@@ -214,7 +210,7 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 		if err := k.insist(ctx, k.putHistory); err != nil {
 			return err
 		}
-		err = k.try(ctx, d, info, l, head, crashed)
+		err = k.try(ctx, d, info, l, head)
 		if err == nil {
 			return nil
 		}
@@ -235,23 +231,22 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 	}
 }
 
-// try makes one try, and begins its probation. crashed is nil where it had
-// been ended by us.
-func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l lineage, head store.Generation, crashed *time.Time) error {
+// try makes one try, and begins its probation.
+func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l lineage, head store.Generation) error {
 	in := k.rec.history.Incident
 	probation := policy.Probation(in.Crashed, in.Crashed)
 	if d.Do == policy.Fresh {
 		if err := k.startFresh(ctx); err != nil {
 			return err
 		}
-		k.recovered(&api.Recovery{Words: "started afresh", CrashedAt: crashed})
+		k.recovered(&api.Recovery{Words: "started afresh", CrashedAt: &in.Crashed})
 	} else {
 		g := info.Generation
 		if err := k.restoreGeneration(ctx, g); err != nil {
 			return err
 		}
 		rv := k.rec.run.Recovery
-		rv.Older, rv.CrashedAt = l.older(g, head), crashed
+		rv.Older, rv.CrashedAt = l.older(g, head), &in.Crashed
 		rv.PassedOver = l.passedOver(g, head, k.whyNot)
 		rv.LostWorkSeconds = max(0, in.Crashed.Sub(taken(info)).Seconds())
 		rv.Words = rv.Restored(true)
