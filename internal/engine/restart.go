@@ -304,7 +304,7 @@ func (r *restorer) sinceImage() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	ours, err := namespace.Offsets(os.Getpid())
+	ours, err := namespace.OwnOffsets()
 	return max(now+theirs[0]-ours[0]-r.tree.Clock.Monotonic, 0), err
 }
 

@@ -176,7 +176,7 @@ func (r *restorer) startInit(ctx context.Context) error {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot); err != nil {
 		return err
 	}
-	ours, err := namespace.Offsets(os.Getpid())
+	ours, err := namespace.OwnOffsets()
 	if err != nil {
 		return err
 	}

@@ -369,6 +369,6 @@ func (t *Tree) clockOffsets() (out [2]int64, err error) {
 	if err != nil {
 		return out, err
 	}
-	ours, err := namespace.Offsets(os.Getpid())
+	ours, err := namespace.OwnOffsets()
 	return [2]int64{theirs[0] - ours[0], theirs[1] - ours[1]}, err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/notify"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -31,27 +32,28 @@ type world struct {
 	trees  []*fakeTree
 	orphan engine.Handle
 
-	locked  bool
-	records map[string][]byte
-	gens    map[store.Generation]*fakeGen
-	damage  map[store.Generation]bool
-	tried   store.Generation
-	genSize int64                      // of each generation on the disk
-	free    int64                      // per cent of the disk
-	slow    atomic.Int64               // how long a commit takes, ns
-	slowPut atomic.Int64               // how long it takes to give a section something, ns
-	refuse  map[store.Generation]error // generations that cannot be restored
-	poison  map[store.Generation]bool  // generations whose trees die at once
-	draft   *fakeDraft                 // the last one that was begun
-	whole   int                        // dumps that inherited nothing
-	scrubs  int
-	lasting bool       // a scrub goes on until it is ended
-	ended   bool       // it was
-	ear     *fakeEar   // the last one
-	env     []string   // of the last start
-	watch   *fakeWatch // the last one
-	blind   error      // nothing can be watched
-	partly  bool       // watches begin after their tree
+	locked    bool
+	records   map[string][]byte
+	gens      map[store.Generation]*fakeGen
+	damage    map[store.Generation]bool
+	tried     store.Generation
+	genSize   int64                      // of each generation on the disk
+	free      int64                      // per cent of the disk
+	slow      atomic.Int64               // how long a commit takes, ns
+	slowPut   atomic.Int64               // how long it takes to give a section something, ns
+	refuse    map[store.Generation]error // generations that cannot be restored
+	poison    map[store.Generation]bool  // generations whose trees die at once
+	rehearsed int
+	draft     *fakeDraft // the last one that was begun
+	whole     int        // dumps that inherited nothing
+	scrubs    int
+	lasting   bool       // a scrub goes on until it is ended
+	ended     bool       // it was
+	ear       *fakeEar   // the last one
+	env       []string   // of the last start
+	watch     *fakeWatch // the last one
+	blind     error      // nothing can be watched
+	partly    bool       // watches begin after their tree
 
 	goingDown bool // the whole machine
 }
@@ -462,6 +464,31 @@ func (e *fakeEar) Of(ours func(int) bool) {
 }
 
 func (e *fakeEar) Close(bool) error { e.over = true; return nil }
+
+func (w *world) Means() (policy.Means, error) { return policy.Means{Memory: 1 << 40}, nil }
+
+func (w *world) rehearsals() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rehearsed
+}
+
+// Rehearse lets what is poisoned die after a second.
+func (w *world) Rehearse(ctx context.Context, _ Site, _ string, i store.Info, length time.Duration) policy.Rehearsal {
+	r := policy.Rehearsal{Generation: policy.Generation(i.Generation), Taken: taken(i), At: time.Now(), For: length, Lived: length, Fate: policy.Lived}
+	w.mu.Lock()
+	w.rehearsed++
+	if w.poison[i.Generation] {
+		r.Lived, r.Fate, r.Why = time.Second, policy.Died, "ended with SIGSEGV"
+	}
+	w.mu.Unlock()
+	select {
+	case <-time.After(r.Lived):
+	case <-ctx.Done():
+		r.Fate = policy.Refused
+	}
+	return r
+}
 
 func (w *world) Ask(context.Context, health.Check) error {
 	w.mu.Lock()

@@ -96,8 +96,9 @@ func (a rehearsalArgs) run() (res rehearsal.Result, err error) {
 	}), nil
 }
 
-// rehearse rehearses one generation.
-func (s Site) rehearse(ctx context.Context, name string, i store.Info, length time.Duration) policy.Rehearsal {
+func (realMachine) Means() (policy.Means, error) { return rehearsal.Means() }
+
+func (realMachine) Rehearse(ctx context.Context, s Site, name string, i store.Info, length time.Duration) policy.Rehearsal {
 	r := policy.Rehearsal{Generation: policy.Generation(i.Generation), Taken: taken(i), At: time.Now(), For: length}
 	s, err := s.filled()
 	args, jerr := json.Marshal(rehearsalArgs{s, name, i.Generation.String(), length})
@@ -146,7 +147,7 @@ func Rehearse(ctx context.Context, s Site, name, gen string, length time.Duratio
 	}
 	for n := 1; ; n++ {
 		progress.say(fmt.Sprintf("%v is restored in a sandbox, and is to live for %.0f s", g, length.Seconds()))
-		r := s.rehearse(ctx, name, i, length)
+		r := realMachine{}.Rehearse(ctx, s, name, i, length)
 		switch {
 		case ctx.Err() != nil:
 			return none, ctx.Err()
@@ -256,7 +257,7 @@ func (k *keeper) rehearseNext(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if m, err := rehearsal.Means(); err != nil || !m.Affords(i.TotalBytes) {
+	if m, err := k.m.Means(); err != nil || !m.Affords(i.TotalBytes) {
 		k.rehearsing.due.Reset(max(rehearseSoon, every/10))
 		return
 	}
@@ -268,7 +269,7 @@ func (k *keeper) rehearseNext(ctx context.Context) {
 	go func() {
 		defer close(over)
 		defer cancel()
-		r := site.rehearse(ctx, name, i, length)
+		r := k.m.Rehearse(ctx, site, name, i, length)
 		select {
 		case k.rehearsing.done <- r:
 		case <-ctx.Done():
@@ -288,7 +289,7 @@ func (k *keeper) rehearsed(r policy.Rehearsal) {
 	if err != nil {
 		k.log.Warn("note a rehearsal", "err", err)
 	}
-	if k.rec.history.Searching(candidates(c.l.infos)) {
+	if k.rec.history.Searching(candidates(c.l.infos), time.Now()) {
 		k.rehearsing.due.Reset(rehearseSoon)
 	}
 	k.publish()

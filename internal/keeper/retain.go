@@ -155,8 +155,10 @@ func (k *keeper) steady(now time.Time) time.Time {
 }
 
 // held is the generations as retention sees them. While an incident is open it
-// may go back to all that the present run has not made.
+// may go back to all that the present run has not made; after it some of that is
+// rehearsed.
 func held(rec records, l lineage) []policy.Held {
+	open := rec.history.Incident != nil || rec.policy.RehearseSeconds >= 0 && rec.history.Searching(candidates(l.infos), time.Now())
 	head := l.head(rec.run)
 	line := l.line(head)
 	var out []policy.Held
@@ -169,10 +171,9 @@ func held(rec records, l lineage) []policy.Held {
 			Sound:      onLine && verdict != api.Bad,
 			Proven:     verdict == api.Proven,
 			Pinned:     rec.pins.has(g),
-			Needed: g == head ||
-				rec.history.Incident != nil && metaNumber(i, metaRun) != rec.run.Run,
-			Tagged: i.Tag != "" && i.Tag != tagUndo,
-			Undo:   i.Tag == tagUndo,
+			Needed:     g == head || open && metaNumber(i, metaRun) != rec.run.Run,
+			Tagged:     i.Tag != "" && i.Tag != tagUndo,
+			Undo:       i.Tag == tagUndo,
 		})
 	}
 	return out

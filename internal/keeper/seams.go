@@ -11,6 +11,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/notify"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -36,6 +37,10 @@ type machine interface {
 	// process is one of a tree's.
 	Listen(path string, log *slog.Logger) (ear, error)
 	Belongs(h engine.Handle, pid int) bool
+	// Rehearse restores a generation in a sandbox, where it is to live for a time.
+	Rehearse(ctx context.Context, s Site, name string, i store.Info, length time.Duration) policy.Rehearsal
+	// Means is what the host can spare for a rehearsal.
+	Means() (policy.Means, error)
 	// Ask makes a health check; nil is well.
 	Ask(ctx context.Context, c health.Check) error
 }

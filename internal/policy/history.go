@@ -125,8 +125,14 @@ func (h *History) offer(all []Candidate) Generation {
 	return 0
 }
 
+// searchFor is how long what was leapt over stays for rehearsals.
+const searchFor = time.Hour
+
 // Searching says that there is more to be looked for after the last incident.
-func (h *History) Searching(all []Candidate) bool { return h.offer(all) != 0 }
+// What is older than it stays as long.
+func (h *History) Searching(all []Candidate, now time.Time) bool {
+	return h.offer(all) != 0 && now.Sub(h.Past[len(h.Past)-1].Crashed) < searchFor
+}
 
 // Offered is a newer generation than that with which the last incident ended,
 // which has lived in a rehearsal since; 0: none.

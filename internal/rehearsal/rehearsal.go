@@ -179,12 +179,16 @@ func (t Task) rehearse(ctx context.Context, room *sandbox.Room) (res Result, err
 	if err != nil {
 		return res, err
 	}
+	began := time.Now()
 	tree, err := re.Run()
+	if errors.Is(err, os.ErrProcessDone) { // it was faster than we are
+		return judged(began, o.Record), nil
+	}
 	if err != nil {
 		return res, err
 	}
 	defer tree.Close()
-	return t.watch(ctx, tree), nil
+	return t.watch(ctx, tree, o.Record), nil
 }
 
 // sealed refuses what would leave the sandbox, or could not be written in it.
@@ -202,7 +206,7 @@ func (t Task) sealed(room *sandbox.Room) error {
 }
 
 // watch follows the tree until its time is over.
-func (t Task) watch(ctx context.Context, tree *engine.Tree) Result {
+func (t Task) watch(ctx context.Context, tree *engine.Tree, record *os.File) Result {
 	began := time.Now()
 	if tree.Terminal() != nil {
 		go func() { _, _ = io.Copy(io.Discard, tree.Terminal()) }()
@@ -218,15 +222,12 @@ func (t Task) watch(ctx context.Context, tree *engine.Tree) Result {
 		case <-ctx.Done():
 			return refused(ctx.Err())
 		case <-command:
-			if end, words := endOf(tree); !end.Clean() {
-				return died(began, "ended with "+words)
+			if r := judged(began, record); r.Fate == policy.Died {
+				return r
 			}
 			command = nil // what it has left goes on
 		case <-tree.Done():
-			if end, words := endOf(tree); !end.Clean() {
-				return died(began, "ended with "+words)
-			}
-			return Result{Fate: policy.Lived, Lived: time.Since(began), Why: "it finished"}
+			return judged(began, record)
 		case <-over.C:
 			if t.Checked && !pulse.Well {
 				over.Reset(checkEvery) // it is well sooner or later, or ill
@@ -248,6 +249,15 @@ func (t Task) watch(ctx context.Context, tree *engine.Tree) Result {
 	}
 }
 
+// judged says what the end of the command means.
+func judged(began time.Time, record *os.File) Result {
+	lived := time.Since(began)
+	if end, words := endOf(record); !end.Clean() {
+		return Result{Fate: policy.Died, Lived: lived, Why: "ended with " + words}
+	}
+	return Result{Fate: policy.Lived, Lived: lived, Why: "it finished"}
+}
+
 func died(began time.Time, why string) Result {
 	return Result{Fate: policy.Died, Lived: time.Since(began), Why: why}
 }
@@ -257,9 +267,9 @@ const statusWait = 2 * time.Second
 
 // endOf says how the command ended. One of which nobody knows is a death: here
 // somebody looked.
-func endOf(tree *engine.Tree) (policy.End, string) {
+func endOf(record *os.File) (policy.End, string) {
 	for limit := time.Now().Add(statusWait); time.Now().Before(limit); time.Sleep(2 * time.Millisecond) {
-		st, err := tree.Status()
+		st, err := engine.ReadRecord(record)
 		if err != nil || !st.Ended {
 			continue
 		}
