@@ -17,7 +17,6 @@ import (
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/notify"
-	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -464,31 +463,6 @@ func (e *fakeEar) Of(ours func(int) bool) {
 }
 
 func (e *fakeEar) Close(bool) error { e.over = true; return nil }
-
-func (w *world) Means() (policy.Means, error) { return policy.Means{Memory: 1 << 40}, nil }
-
-func (w *world) rehearsals() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.rehearsed
-}
-
-// Rehearse lets what is poisoned die after a second.
-func (w *world) Rehearse(ctx context.Context, _ Site, _ string, i store.Info, length time.Duration) policy.Rehearsal {
-	r := policy.Rehearsal{Generation: policy.Generation(i.Generation), Taken: taken(i), At: time.Now(), For: length, Lived: length, Fate: policy.Lived}
-	w.mu.Lock()
-	w.rehearsed++
-	if w.poison[i.Generation] {
-		r.Lived, r.Fate, r.Why = time.Second, policy.Died, "ended with SIGSEGV"
-	}
-	w.mu.Unlock()
-	select {
-	case <-time.After(r.Lived):
-	case <-ctx.Done():
-		r.Fate = policy.Refused
-	}
-	return r
-}
 
 func (w *world) Ask(context.Context, health.Check) error {
 	w.mu.Lock()

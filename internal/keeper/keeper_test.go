@@ -268,50 +268,6 @@ func TestGallopBack(t *testing.T) {
 	})
 }
 
-// What the search leapt over is rehearsed beside what lived, and the newest
-// that lives is offered; what dies there is doubtful at most, since its own run
-// may have lived on.
-func TestOffersWhatLives(t *testing.T) {
-	bubble(t, api.Policy{RehearseSeconds: 3600}, func(r *rig) {
-		r.begin(ActLaunch, RestoreOptions{})
-		time.Sleep(7500 * time.Millisecond) // g1 .. g8
-		for g := store.Generation(5); g <= 8; g++ {
-			r.w.poison[g] = true
-		}
-		r.only().exit(11)
-		time.Sleep(5 * time.Minute) // g1 lives, and is kept
-		if v := r.k.status(); v.RestoredFrom != "g1" || v.Offered != "g4" {
-			t.Errorf("restored from %s, offered %q", v.RestoredFrom, v.Offered)
-		}
-		h := r.records().history
-		if v := verdict(h, 4); v != api.Proven {
-			t.Errorf("g4 is %s", v)
-		}
-		for _, g := range []store.Generation{5, 7} {
-			if v := verdict(h, g); v == api.Proven {
-				t.Errorf("%v is %s", g, v)
-			}
-		}
-		if len(h.Rehearsals) == 0 || r.only().state != 0 && r.records().run.From != 1 {
-			t.Errorf("%+v", h.Rehearsals)
-		}
-	})
-}
-
-// A keeper rehearses its newest generation now and then, unless it may not.
-func TestRehearsesNowAndThen(t *testing.T) {
-	for every, want := range map[float64]int{3600: 1, -1: 0, 60: 31} {
-		bubble(t, api.Policy{RehearseSeconds: every}, func(r *rig) {
-			r.begin(ActLaunch, RestoreOptions{})
-			time.Sleep(31 * time.Minute)
-			synctest.Wait()
-			if n := r.w.rehearsals(); n != want {
-				t.Errorf("every %v s: %d rehearsals in half an hour, not %d", every, n, want)
-			}
-		})
-	}
-}
-
 func TestGivingUp(t *testing.T) {
 	for _, giveUp := range []string{api.GiveUpStop, api.OnFresh} {
 		bubble(t, api.Policy{GiveUp: giveUp}, func(r *rig) {
