@@ -195,7 +195,7 @@ func UnitMain(ctx context.Context, s Site, name string) error {
 		}
 		o.Action, o.RestoreOptions = order.Action, order.RestoreOptions
 	}
-	o.Report = said
+	o.Report, o.again = said, os.Args
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
 	if err := runMain(ctx, o); err != nil {

@@ -71,6 +71,7 @@ type keeper struct {
 	silent *time.Timer                    // when it is looked whether the program is
 	last   struct{ start, end time.Time } // of the last checkpoint
 
+	upgrade  <-chan os.Signal // asks for the program as it is installed now; may be nil
 	requests chan *request
 	released chan struct{} // closed when the keeper has let go of the workload
 
@@ -233,6 +234,11 @@ func (k *keeper) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return k.told(ctx)
+		case <-k.upgrade:
+			if k.renewable(ctx) {
+				k.dropTree(nil)
+				return errUpgrade
+			}
 		case <-k.due.C:
 			if err := k.scheduled(ctx); err != nil {
 				return err

@@ -51,14 +51,7 @@ func (realMachine) Restore(ctx context.Context, s engine.Source, o engine.Restor
 	return realRestored{r}, nil
 }
 
-// goingDownWait is how long systemd may take to say what it does.
-const goingDownWait = 2 * time.Second
-
-func (realMachine) GoingDown(ctx context.Context) bool {
-	ctx, stop := context.WithTimeout(ctx, goingDownWait)
-	defer stop()
-	return service.GoingDown(ctx)
-}
+func (realMachine) GoingDown(ctx context.Context) bool { return service.GoingDown(ctx) }
 
 func (realMachine) Listen(path string, log *slog.Logger) (ear, error) {
 	e, err := notify.Listen(path, log)

@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		case "_keeper":
 			holdKeeper(os.Args[2:])
 			err = Main(context.Background(), os.Args[2:])
+		case "version": // of what an upgrade finds
 		case "_unit":
 			err = UnitMain(context.Background(), unitSite(), os.Args[2])
 		default:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/hint"
+	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -35,6 +36,9 @@ type Options struct {
 	// nobody listens.
 	Report io.WriteCloser
 	Log    *slog.Logger // nil: discarded
+
+	upgrade <-chan os.Signal
+	again   []string // the command line of a keeper that takes over from this one
 }
 
 // Run is a keeper: it takes the workload's lock (ErrLocked of the store, code
@@ -71,7 +75,7 @@ func runKeeper(ctx context.Context, o Options, m machine, v vault) error {
 		return err
 	}
 	k := newKeeper(m, v, o.Site, o.Log)
-	k.say = rep.progress
+	k.say, k.upgrade = rep.progress, o.upgrade
 	if err := k.load(); err != nil {
 		lock.Close()
 		rep.done(Outcome{Name: o.Name, Err: hint.Workload(o.Name, err)}, 0)
@@ -169,16 +173,43 @@ func Main(ctx context.Context, args []string) error {
 	if o.report {
 		o.Report = os.NewFile(reportFD, "report")
 	}
+	o.again = append([]string{"wakepoint", "_keeper"}, arguments{Options: Options{Site: o.Site, Name: o.Name, Action: ActRecover}}.args()...)
 	return runMain(ctx, o.Options)
 }
 
-// runMain runs a keeper until it is told to leave.
+// errUpgrade ends the loop while the tree runs on, for the program as it is
+// installed now.
+var errUpgrade = errors.New("leaving the workload to a new program")
+
+// renewable says whether the program that is installed now can be executed: a
+// keeper is not given up for one that would not run.
+func (k *keeper) renewable(ctx context.Context) bool {
+	if ctx.Err() != nil { // told to leave as well
+		return false
+	}
+	err := service.Executable(ctx, k.site.Program)
+	if err != nil {
+		k.log.Error("no upgrade", "err", err)
+	}
+	return err == nil
+}
+
+// runMain runs a keeper until it is told to leave. SIGHUP upgrades it in
+// place: between two checkpoints it executes the program as it is installed
+// now, which takes over, as the same process.
 func runMain(ctx context.Context, o Options) error {
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("workload", o.Name, "keeper", os.Getpid())
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM)
 	defer stop()
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
+	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
+	upgrade := make(chan os.Signal, 1)
+	signal.Notify(upgrade, unix.SIGHUP)
+	o.upgrade = upgrade
 	err := Run(ctx, o)
+	if errors.Is(err, errUpgrade) {
+		o.Log.Info("upgrade", "program", o.Program)
+		err = unix.Exec(o.Program, o.again, os.Environ())
+	}
 	if err != nil {
 		o.Log.Error("keeper ends", "err", err)
 	}

@@ -17,7 +17,7 @@ import (
 
 // unitSite is where the keeper of a unit finds itself.
 func unitSite() Site {
-	program, _ := os.Executable()
+	program := os.Getenv("UNIT_PROGRAM")
 	return Site{StoreDir: os.Getenv("UNIT_STORE"), Program: program, Units: &service.Units{Runtime: os.Getenv("UNIT_RUNTIME")}}
 }
 
@@ -158,5 +158,79 @@ func TestRealUnitTwice(t *testing.T) {
 	}
 	if parent := parentOf(all[0].Status.KeeperPID); parent == os.Getpid() {
 		t.Error("the keeper is a child of who asked for it")
+	}
+}
+
+// A keeper that is asked for an upgrade executes the program as it is
+// installed now: the same process, and the workload's own, which miss nothing.
+// One that cannot be executed is left alone.
+func TestRealUpgrade(t *testing.T) {
+	for _, guarded := range []bool{false, true} {
+		s := siteOfUnits(t)
+		installed := filepath.Join(t.TempDir(), "wakepoint")
+		install := func(from string) {
+			t.Helper()
+			p, err := os.ReadFile(from)
+			if err == nil {
+				err = os.WriteFile(installed+".new", p, 0o755)
+			}
+			if err == nil {
+				err = os.Rename(installed+".new", installed)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		install(os.Getenv("UNIT_PROGRAM"))
+		t.Setenv("UNIT_PROGRAM", installed)
+		if s.Program = installed; guarded {
+			s.Units = nil
+		}
+		spec := shell(counter)
+		spec.Name = "web"
+		out := launch(t, s, spec, api.Policy{EverySeconds: 3600})
+		keeper := out.Status.KeeperPID
+		hup := func(arrived func() bool) {
+			t.Helper()
+			if err := syscall.Kill(keeper, syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(time.Minute); !arrived(); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("guarded %v: nothing came of it", guarded)
+				}
+			}
+		}
+		log := func() string {
+			p, _ := os.ReadFile(filepath.Join(os.Getenv("UNIT_RUNTIME"), "journal"))
+			if guarded {
+				p, _ = os.ReadFile(filepath.Join(s.StoreDir, "workloads", "web", logName))
+			}
+			return string(p)
+		}
+		if !guarded {
+			install("/dev/null")
+			hup(func() bool { return strings.Contains(log(), "no upgrade") })
+			install("/proc/" + strconv.Itoa(keeper) + "/exe")
+		}
+		n := len(printed(t, s, "web"))
+		hup(func() bool {
+			v, err := StatusOf(context.Background(), s, "web")
+			return err == nil && v.KeeperPID == keeper && v.Epoch > out.Status.Epoch
+		})
+		v, err := StatusOf(context.Background(), s, "web")
+		if err != nil || v.PID != out.Status.PID || v.KeeperPID != keeper || v.State != api.Running {
+			t.Errorf("guarded %v: %+v %v", guarded, v.Row, err)
+		}
+		if to, err := os.Readlink("/proc/" + strconv.Itoa(keeper) + "/exe"); err != nil || to != installed {
+			t.Errorf("guarded %v: the keeper runs %q %v", guarded, to, err)
+		}
+		if g, err := Checkpoint(context.Background(), s, "web", ""); err != nil {
+			t.Errorf("guarded %v: %v %v", guarded, g, err)
+		}
+		unbroken(t, s, n)
+		if err := Remove(context.Background(), s, "web"); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -46,6 +46,9 @@ func Installed(unit string) string {
 	return ""
 }
 
+// answerMax is how long systemd may take to say what it does.
+const answerMax = 2 * time.Second
+
 // GoingDown says whether the machine is being stopped: what ends now may have
 // been asked to.
 func GoingDown(ctx context.Context) bool {
@@ -55,6 +58,8 @@ func GoingDown(ctx context.Context) bool {
 	if name, err := os.ReadFile("/proc/1/comm"); err == nil && strings.HasPrefix(string(name), "systemd-shutdow") {
 		return true // the last act: whoever is left is asked to end, and killed
 	}
+	ctx, stop := context.WithTimeout(ctx, answerMax)
+	defer stop()
 	// It exits with 1 unless the state is running.
 	state, _ := exec.CommandContext(ctx, "systemctl", "is-system-running").Output()
 	return strings.TrimSpace(string(state)) == "stopping"
@@ -221,4 +226,17 @@ func (u *Units) Take(name string) (net.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// versionMax is how long a new program may take to say its version.
+const versionMax = 10 * time.Second
+
+// Executable says why an installed program of ours cannot be executed.
+func Executable(ctx context.Context, program string) error {
+	ctx, stop := context.WithTimeout(ctx, versionMax)
+	defer stop()
+	if out, err := exec.CommandContext(ctx, program, "version").CombinedOutput(); err != nil {
+		return fmt.Errorf("try the new program: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }
