@@ -83,7 +83,7 @@ func Notify(state string) error {
 
 // Units starts the units of workloads, and gives their keepers their orders.
 type Units struct {
-	Runtime   string // directory for sockets, which a boot empties; empty: /run/wakepoint
+	Runtime   string // directory for sockets, which a boot empties; empty: /run/wakepoint-orders
 	Systemctl string // empty: systemctl
 	Manager   string // directory in /proc of what starts them; empty: /proc/1
 }
@@ -109,7 +109,7 @@ type Offer struct {
 func (u *Units) path(name string) string {
 	dir := u.Runtime
 	if dir == "" {
-		dir = "/run/wakepoint"
+		dir = "/run/wakepoint-orders" // root's alone, which /run/wakepoint is not
 	}
 	return filepath.Join(dir, name)
 }
