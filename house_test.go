@@ -58,7 +58,8 @@ internal/description:       internal/image internal/sys
 internal/engine:            internal/abi internal/sys internal/procfs internal/fanotify internal/image internal/tape internal/tracee internal/memory internal/namespace internal/sockdiag internal/sockopt internal/description internal/setting
 internal/hint:              internal/api internal/disk internal/engine internal/seal internal/store
 internal/machine:           internal/abi internal/sys
-internal/terminal:          internal/sys
+internal/screen:
+internal/terminal:          internal/screen internal/sys
 internal/web:               internal/api
 internal/generation:        internal/engine internal/files internal/image internal/store
 internal/sandbox:           internal/procfs internal/sys

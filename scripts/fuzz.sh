@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 time=${FUZZTIME:-60s}
 
 done=0 all=0
-for package in ./internal/seal ./internal/store ./internal/files ./internal/bundle ./internal/image ./internal/api ./internal/notify ./internal/terminal ./internal/procfs ./internal/abi ./cmd/wakepoint; do
+for package in ./internal/seal ./internal/store ./internal/files ./internal/bundle ./internal/image ./internal/api ./internal/notify ./internal/screen ./internal/terminal ./internal/procfs ./internal/abi ./cmd/wakepoint; do
 	for target in $(grep -hoE '^func Fuzz[A-Za-z]+' "$package"/*_test.go | cut -d' ' -f2); do
 		case "$package:${ONLY:-}" in
 		./internal/procfs:stored | ./internal/abi:stored | ./cmd/wakepoint:stored) continue ;; # what the kernel says

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 
 // TestScript runs testdata/script: every behaviour that a person can see.
 //
-// Conditions: [root], [setpriv], [live] (programs can be saved), and those of testscript.
+// Conditions: [root], [setpriv], [vim], [top], [live] (programs can be saved), and those of testscript.
 // Commands besides those of testscript:
 //
 //	code N CMD...        runs a program and compares its exit code
@@ -58,8 +58,8 @@ func TestScript(t *testing.T) {
 				return os.Getuid() == 0, nil
 			case "live":
 				return live(), nil
-			case "setpriv":
-				_, err := exec.LookPath("setpriv")
+			case "setpriv", "vim", "top":
+				_, err := exec.LookPath(cond)
 				return err == nil, nil
 			}
 			return false, os.ErrInvalid

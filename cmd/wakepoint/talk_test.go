@@ -12,11 +12,15 @@ import (
 
 	"github.com/creack/pty"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wakepoint/wakepoint/internal/screen"
 )
 
 // scriptTalk runs a program on a terminal of 33 rows and 99 columns and talks
-// to it: lines `send "..."` and `expect "..."` of a file, in turn. Then the
-// program has to end, with the exit code that is given.
+// to it: lines `send "..."`, `expect "..."` and `shows "..."` of a file, in
+// turn. Then the program has to end, with the exit code that is given. What is
+// expected has to come after what was expected before; what shows stands on
+// the screen in the end, and blanks at the ends of its lines are none.
 func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: talk CODE FILE CMD...")
@@ -33,16 +37,25 @@ func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer master.Close()
 	defer cmd.Process.Kill()
-	screen := watchScreen(master)
+	shown := watchScreen(master)
 	for line := range strings.Lines(ts.ReadFile(args[1])) {
 		verb, quoted, _ := strings.Cut(strings.TrimSpace(line), " ")
 		text, err := strconv.Unquote(quoted)
 		ts.Check(err)
-		if verb == "send" {
+		switch verb {
+		case "send":
 			_, err = master.WriteString(text)
 			ts.Check(err)
-		} else if !screen.expect(text) {
-			ts.Fatalf("waited in vain for %q; the terminal shows\n%s", text, screen.rest())
+		case "expect":
+			if !shown.expect(text) {
+				ts.Fatalf("waited in vain for %q; the terminal was sent\n%s", text, shown.rest())
+			}
+		case "shows":
+			if !shown.shows(text) {
+				ts.Fatalf("waited in vain for %q; the terminal shows\n%s", text, shown.text())
+			}
+		default:
+			ts.Fatalf("%s is no verb", verb)
 		}
 	}
 	code := 0
@@ -51,25 +64,27 @@ func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
 		code = exit.ExitCode()
 	}
 	select {
-	case <-screen.ended:
+	case <-shown.ended:
 	case <-time.After(patience):
 		ts.Fatalf("something holds the terminal open")
 	}
 	if strconv.Itoa(code) != args[0] {
-		ts.Fatalf("exit code %d, want %s; the terminal shows\n%s", code, args[0], screen.rest())
+		ts.Fatalf("exit code %d, want %s; the terminal was sent\n%s", code, args[0], shown.rest())
 	}
 }
 
-// screen is what a terminal was sent and nobody has expected yet.
-type screen struct {
+// watched is a terminal: what it was sent and nobody has expected yet, and
+// its screen.
+type watched struct {
 	ended chan struct{} // closed when nobody has the terminal open any more
 
-	mu    sync.Mutex // guards shown
-	shown bytes.Buffer
+	mu     sync.Mutex // guards the rest
+	shown  bytes.Buffer
+	screen *screen.Screen
 }
 
-func watchScreen(master *os.File) *screen {
-	s := &screen{ended: make(chan struct{})}
+func watchScreen(master *os.File) *watched {
+	s := &watched{ended: make(chan struct{}), screen: screen.New(screen.Size{Rows: 33, Cols: 99})}
 	go func() {
 		defer close(s.ended)
 		buf := make([]byte, 4096)
@@ -77,6 +92,7 @@ func watchScreen(master *os.File) *screen {
 			n, err := master.Read(buf)
 			s.mu.Lock()
 			s.shown.Write(buf[:n])
+			s.screen.Write(buf[:n])
 			s.mu.Unlock()
 			if err != nil {
 				return
@@ -87,7 +103,7 @@ func watchScreen(master *os.File) *screen {
 }
 
 // expect waits for text and takes all that was shown before it.
-func (s *screen) expect(text string) bool {
+func (s *watched) expect(text string) bool {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		s.mu.Lock()
 		i := bytes.Index(s.shown.Bytes(), []byte(text))
@@ -102,7 +118,24 @@ func (s *screen) expect(text string) bool {
 	return false
 }
 
-func (s *screen) rest() string {
+// shows waits until text stands on the screen.
+func (s *watched) shows(text string) bool {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if strings.Contains(s.text(), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// text is the screen.
+func (s *watched) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.screen.String()
+}
+
+func (s *watched) rest() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.shown.String()

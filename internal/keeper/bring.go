@@ -181,6 +181,10 @@ func (k *keeper) takeOver(ctx context.Context) error {
 		head = 0
 	}
 	k.standsOn(head)
+	// What the tree has printed since that generation the keeper before us has
+	// read, and it is lost with it: the screen begins with the generation's, and
+	// the program is made to draw it again. What scrolled by is not drawn again.
+	k.shown.Stale = true
 	if k.record, err = os.OpenFile(k.path(waitName), os.O_RDWR, 0o600); err != nil {
 		k.record = nil // adopted: nobody records its end
 	}

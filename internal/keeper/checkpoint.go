@@ -16,6 +16,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
+	"github.com/wakepoint/wakepoint/internal/terminal"
 )
 
 // firstTries is how often the first checkpoint of a launch may fail before
@@ -192,6 +193,7 @@ type capture struct {
 	reads   []engine.Mapped // what the tree only reads
 	kept    *files.Kept
 	batch   *files.Batch // what was written and closed; nil: not watched
+	screen  []byte       // of its terminal; nil: it has none
 	full    bool         // the buffer was too small
 	dumped  bool         // the engine waits for Committed or Abandoned
 	over    bool         // thawed or killed
@@ -204,6 +206,9 @@ func (c *capture) frozen(ctx context.Context) error {
 	c.since = c.fz.Since()
 	if err := c.k.rotate(); err != nil {
 		c.k.log.Warn("output", "err", err) // it grows on; that is no reason to lose a generation
+	}
+	if c.k.hub != nil {
+		c.screen = c.k.hub.Screen()
 	}
 	if err := c.takeFiles(); err != nil {
 		return fmt.Errorf("take the files: %w", err)
@@ -284,9 +289,16 @@ func (k *keeper) except() []string {
 	return []string{dir}
 }
 
-// standsOn makes the next checkpoint go on from generation g: 0 is none.
+// screenName is the blob with what a workload's terminal shows
+// (terminal.Hub.Screen).
+const screenName = "screen"
+
+// standsOn makes the next checkpoint go on from generation g: 0 is none. A tree
+// that is made of g begins with its screen; one made of a generation that has
+// none, and it had a terminal, draws it itself.
 func (k *keeper) standsOn(g store.Generation) {
 	k.parent, k.index, k.kept, k.written.names = g, nil, nil, nil
+	k.shown = terminal.Options{Stale: g != 0}
 	if g == 0 {
 		return
 	}
@@ -307,6 +319,9 @@ func (k *keeper) standsOn(g store.Generation) {
 	}
 	if x, err := generation.Kept(r); err == nil {
 		k.kept = x
+	}
+	if p, err := r.Blob(screenName); err == nil {
+		k.shown = terminal.Options{Screen: p}
 	}
 }
 
@@ -336,6 +351,11 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 	}
 	if err := c.d.Blob(files.IndexName, p); err != nil {
 		return store.Info{}, err
+	}
+	if c.screen != nil {
+		if err := c.d.Blob(screenName, c.screen); err != nil {
+			return store.Info{}, err
+		}
 	}
 	if err := c.keep(x); err != nil {
 		return store.Info{}, fmt.Errorf("keep executables and libraries: %w", err)

@@ -38,6 +38,7 @@ type keeper struct {
 
 	tree    tree
 	hub     *terminal.Hub
+	shown   terminal.Options // with what the next hub begins
 	record  *os.File         // the init records the command's end in it
 	inherit bool             // this very tree's last generation was committed
 	parent  store.Generation // of the next generation; 0: none
@@ -176,7 +177,7 @@ func (k *keeper) hold(t tree) {
 	k.tree, k.inherit, k.quiet = t, false, false
 	k.hub = nil
 	if t != nil && t.Terminal() != nil {
-		hub, err := terminal.NewHub(t.Terminal(), terminal.Options{})
+		hub, err := terminal.NewHub(t.Terminal(), k.shown)
 		if err != nil {
 			k.log.Error("relay the terminal", "err", err)
 		}

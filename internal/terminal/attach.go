@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/wakepoint/wakepoint/internal/screen"
 )
 
 // ErrLost is what Attach returns when the connection ended without a word:
@@ -39,7 +41,7 @@ type Outcome struct {
 // to this process detach.
 func Attach(conn net.Conn, in, out *os.File, o AttachOptions) (Outcome, error) {
 	defer conn.Close()
-	a := &attachment{conn: conn, in: in, out: out, o: o, left: make(chan struct{})}
+	a := &attachment{conn: conn, in: in, out: out, o: o, left: make(chan struct{}), screen: screen.New(screen.Size{Rows: 300, Cols: 200})}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGWINCH, unix.SIGTERM, unix.SIGHUP, unix.SIGINT)
 	defer signal.Stop(signals)
@@ -55,7 +57,7 @@ func Attach(conn net.Conn, in, out *os.File, o AttachOptions) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("attach: raw mode: %w", err)
 	}
 	defer restore()
-	defer func() { out.Write(a.modes.undo()) }()
+	defer func() { out.Write(a.farewell()) }()
 
 	if err := a.send(kindHello, hello{readOnly: o.ReadOnly, size: sizeOf(out)}.encode()); err != nil {
 		wake.Close()
@@ -77,7 +79,12 @@ type attachment struct {
 	conn    net.Conn
 	in, out *os.File
 	o       AttachOptions
-	modes   modes // used by watch, then by Attach
+
+	// screen follows what is shown, so that leaving in the middle of a
+	// full-screen program gives the person's terminal back as it was. Its size
+	// is nobody's: a scroll region of any terminal fits in. Used by watch, then
+	// by Attach.
+	screen *screen.Screen
 
 	leave sync.Once
 	left  chan struct{} // closed when the person wants to leave
@@ -90,6 +97,20 @@ func (a *attachment) send(kind byte, payload []byte) error {
 	defer a.sending.Unlock()
 	_, err := a.conn.Write(appendFrame(nil, kind, payload))
 	return err
+}
+
+// farewell is what the person's terminal gets last. Who leaves a program that
+// runs on finds the cursor below its screen.
+func (a *attachment) farewell() []byte {
+	b := a.screen.Leave()
+	select {
+	case <-a.left:
+		if s := sizeOf(a.out); s.known() {
+			b = fmt.Appendf(b, "\x1b[%d;1H\r\n", s.rows)
+		}
+	default:
+	}
+	return b
 }
 
 // detach leaves in good order. It does not wait for a hub that does not read.
@@ -124,7 +145,7 @@ func (a *attachment) watch() (Outcome, error) {
 		buf = p
 		switch kind {
 		case kindData:
-			a.modes.feed(p)
+			a.screen.Write(p)
 			if _, err := a.out.Write(p); err != nil {
 				return Outcome{}, fmt.Errorf("attach: %w", err)
 			}
@@ -238,9 +259,15 @@ func rawMode(in *os.File) (restore func(), err error) {
 func sizeOf(out *os.File) size {
 	var s size
 	withFD(out, func(fd int) {
-		if w, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); err == nil {
-			s = size{rows: w.Row, cols: w.Col}
-		}
+		s, _ = sizeAt(fd)
 	})
 	return s
+}
+
+func sizeAt(fd int) (size, error) {
+	w, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+	if err != nil {
+		return size{}, err
+	}
+	return size{rows: w.Row, cols: w.Col}, nil
 }

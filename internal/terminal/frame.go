@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/wakepoint/wakepoint/internal/screen"
 )
 
 // The stream between a viewer and a hub is a sequence of frames in both
@@ -55,6 +57,8 @@ type size struct {
 }
 
 func (s size) known() bool { return s.rows > 0 && s.cols > 0 }
+
+func (s size) screen() screen.Size { return screen.Size{Rows: int(s.rows), Cols: int(s.cols)} }
 
 // hello is what a viewer says first.
 type hello struct {

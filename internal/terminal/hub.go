@@ -1,20 +1,23 @@
 package terminal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wakepoint/wakepoint/internal/screen"
 )
 
 const (
-	backlogDefault = 64 << 10 // what a new viewer is shown of the past
-	queueDefault   = 4 << 20  // what a viewer may lag behind
+	queueDefault = 4 << 20 // what a viewer may lag behind
+	screenMax    = 2 << 20 // what a new viewer is shown of the past
+	drainMax     = 4 << 20 // what is taken without waiting, of a program that does not stop
 
 	helloWait  = 10 * time.Second
 	flushWait  = 2 * time.Second        // for viewers to take the last words
@@ -30,12 +33,19 @@ var errSlow = errors.New("viewer too slow")
 
 // Options of a Hub. The zero value is good.
 type Options struct {
-	BacklogBytes int // shown to new viewers; 64 KiB when 0
-	QueueBytes   int // a viewer that lags further behind is let go; 4 MiB when 0
+	QueueBytes int // a viewer that lags further behind is let go; 4 MiB when 0
+
+	// Screen is what the program had printed before, as Hub.Screen gave it; nil
+	// or damaged: nothing.
+	Screen []byte
+	// Stale: the program may have printed since, which nobody has read. It is
+	// made to draw itself again.
+	Stale bool
 }
 
 // Hub relays one pty to its viewers. It always reads what the program
-// prints, viewers or not, so that the program never waits for anybody.
+// prints, viewers or not, so that the program never waits for anybody, and
+// knows from that what its screen looks like.
 type Hub struct {
 	o      Options
 	master *os.File      // our own duplicate, in non-blocking mode
@@ -43,10 +53,11 @@ type Hub struct {
 	read   chan struct{} // closed when the reader has stopped
 
 	input sync.Mutex // one write to the master at a time; taken alone
+	pull  sync.Mutex // one read of the master at a time, until it was shown; taken before mu
 
-	mu      sync.Mutex // guards what follows; taken alone
-	backlog []byte
-	clipped bool // the backlog has lost its beginning
+	mu      sync.Mutex // guards what follows
+	screen  *screen.Screen
+	encoded []byte // of the screen; nil: it has changed
 	viewers map[*viewer]struct{}
 	closed  bool
 	serving sync.WaitGroup
@@ -56,9 +67,6 @@ type Hub struct {
 // master open; the hub works on a duplicate. The open file description is put
 // into non-blocking mode.
 func NewHub(master *os.File, o Options) (*Hub, error) {
-	if o.BacklogBytes <= 0 {
-		o.BacklogBytes = backlogDefault
-	}
 	if o.QueueBytes <= 0 {
 		o.QueueBytes = queueDefault
 	}
@@ -71,7 +79,14 @@ func NewHub(master *os.File, o Options) (*Hub, error) {
 		done: make(chan struct{}), read: make(chan struct{}),
 		viewers: map[*viewer]struct{}{},
 	}
+	if h.screen, err = screen.Decode(o.Screen); err != nil {
+		h.screen = screen.New(h.size().screen())
+	}
+	h.screen.Resize(h.size().screen())
 	go h.relay()
+	if o.Stale {
+		h.serving.Go(h.poke)
+	}
 	return h, nil
 }
 
@@ -102,51 +117,94 @@ func duplicate(f *os.File) (*os.File, error) {
 // terminal open just now, which may change as long as somebody could open it.
 func (h *Hub) relay() {
 	defer close(h.read)
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := h.master.Read(buf)
-		if n > 0 {
-			h.show(buf[:n])
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, syscall.EIO):
-			select {
-			case <-h.done:
-				return
-			case <-time.After(hangupWait):
-			}
-		default:
-			return // the deadline that Close set, or a master that is no more
-		}
-	}
-}
-
-// drain takes what is left in the master without waiting.
-func (h *Hub) drain() {
 	raw, err := h.master.SyscallConn()
 	if err != nil {
 		return
 	}
 	buf := make([]byte, 32<<10)
 	for {
-		n := 0
-		if raw.Control(func(fd uintptr) { n, err = unix.Read(int(fd), buf) }) != nil || n <= 0 || err != nil {
+		var failed error
+		if raw.Read(func(fd uintptr) bool {
+			_, failed = h.take(int(fd), buf)
+			return failed != unix.EAGAIN
+		}) != nil {
+			return // the deadline that Close set, or a master that is no more
+		}
+		switch failed {
+		case nil, unix.EINTR:
+		case unix.EIO:
+			select {
+			case <-h.done:
+				return
+			case <-time.After(hangupWait):
+			}
+		default:
 			return
 		}
-		h.show(buf[:n])
 	}
 }
 
-// show keeps p for viewers to come and queues it for those that are here.
-func (h *Hub) show(p []byte) {
+// take reads the master once, without waiting, and shows what it has read.
+func (h *Hub) take(fd int, buf []byte) (int, error) {
+	h.pull.Lock()
+	defer h.pull.Unlock()
+	n, err := unix.Read(fd, buf)
+	if n > 0 {
+		s, _ := sizeAt(fd)
+		h.show(buf[:n], s)
+	}
+	return n, err
+}
+
+// drain takes what is left in the master without waiting. When the program
+// stands still that is all it has printed: n_tty_read looks at what is on its
+// way through the kernel (tty_buffer_flush_work) before it says EAGAIN.
+func (h *Hub) drain() {
+	raw, err := h.master.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, 32<<10)
+	for taken := 0; taken < drainMax; {
+		n := 0
+		if raw.Control(func(fd uintptr) { n, err = h.take(int(fd), buf) }) != nil || n <= 0 || err != nil {
+			return
+		}
+		taken += n
+	}
+}
+
+// Screen returns the screen after all that the program has printed so far, for
+// Options.Screen of another hub. It must not be changed. The program must
+// stand still for it to be exact.
+func (h *Hub) Screen() []byte {
+	h.drain()
+	s := h.size()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.backlog = append(h.backlog, p...)
-	if over := len(h.backlog) - h.o.BacklogBytes; over > 0 {
-		h.backlog = append(h.backlog[:0], h.backlog[over:]...)
-		h.clipped = true
+	h.fit(s)
+	if h.encoded == nil {
+		h.encoded = h.screen.Encode()
 	}
+	return h.encoded
+}
+
+// fit gives the screen the size that the terminal has.
+func (h *Hub) fit(s size) {
+	if at := s.screen(); at.Known() && at != h.screen.Size() {
+		h.screen.Resize(at)
+		h.encoded = nil
+	}
+}
+
+// show draws p on the screen of a terminal of size s, and queues it for the
+// viewers.
+func (h *Hub) show(p []byte, s size) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fit(s)
+	h.screen.Write(p)
+	h.encoded = nil
 	for v := range h.viewers {
 		if !v.queueData(p, h.o.QueueBytes) {
 			delete(h.viewers, v)
@@ -164,7 +222,7 @@ func (h *Hub) Serve(conn net.Conn) error {
 		return fmt.Errorf("terminal: hello: %w", err)
 	}
 	v := newViewer(conn)
-	if !h.join(v) {
+	if !h.join(v, hi) {
 		return ErrClosed
 	}
 	defer h.serving.Done()
@@ -194,32 +252,33 @@ func readHello(conn net.Conn) (hello, error) {
 	return decodeHello(p)
 }
 
-// join adds a viewer, who first gets the backlog. False when the hub is closed.
-func (h *Hub) join(v *viewer) bool {
+// join adds a viewer, who first gets the screen. Its size becomes the
+// program's, if it may change anything. False when the hub is closed.
+func (h *Hub) join(v *viewer, hi hello) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return false
 	}
 	h.serving.Add(1)
-	past := h.backlog
-	if h.clipped {
-		past = afterLine(past)
+	if !hi.readOnly {
+		h.resize(hi.size)
 	}
-	v.queueData(past, h.o.QueueBytes+h.o.BacklogBytes)
+	h.fit(h.size())
+	v.queueData(welcome(hi.size), h.o.QueueBytes)
+	v.queueData(h.screen.Redraw(hi.size.screen()), h.o.QueueBytes+screenMax)
 	h.viewers[v] = struct{}{}
 	return true
 }
 
-// afterLine drops the first, incomplete line, so that no half of an escape
-// sequence is shown.
-func afterLine(p []byte) []byte {
-	for i, c := range p {
-		if c == '\n' {
-			return p[i+1:]
-		}
+// welcome makes room on a viewer's terminal: what stood there goes up into its
+// history.
+func welcome(s size) []byte {
+	if !s.known() {
+		return nil
 	}
-	return p
+	down := fmt.Appendf(nil, "\x1b[%d;1H", s.rows)
+	return append(down, bytes.Repeat([]byte("\n"), min(int(s.rows), 1000))...)
 }
 
 func (h *Hub) leave(v *viewer) {
@@ -231,9 +290,6 @@ func (h *Hub) leave(v *viewer) {
 
 // listen obeys a viewer until it is gone.
 func (h *Hub) listen(v *viewer, hi hello) error {
-	if !hi.readOnly {
-		h.redraw(hi.size)
-	}
 	var buf []byte
 	for {
 		kind, p, err := readFrame(v.conn, buf)
@@ -291,39 +347,34 @@ func (h *Hub) size() size {
 	if err != nil {
 		return s
 	}
-	raw.Control(func(fd uintptr) {
-		if w, err := unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ); err == nil {
-			s = size{rows: w.Row, cols: w.Col}
-		}
-	})
+	raw.Control(func(fd uintptr) { s, _ = sizeAt(int(fd)) })
 	return s
 }
 
-// redraw makes full-screen programs draw their screen again, at the size of
-// the viewer that came, or at their old size if it has none. A SIGWINCH is
-// sent only when the size changes, and some programs (less) compare it, so
-// the size really is another one for a moment.
-func (h *Hub) redraw(s size) {
+// poke makes full-screen programs draw their screen again. A SIGWINCH is sent
+// only when the size changes, and some programs (less) compare it, so the size
+// really is another one for a moment. It is worth it only where what the
+// program printed is not known: the keeper before us has read it and is gone,
+// or it was restored from a generation without a screen. A viewer that comes
+// needs it never.
+func (h *Hub) poke() {
 	now := h.size()
-	if !s.known() {
-		s = now
-	}
-	if !s.known() {
+	if !now.known() {
 		return
 	}
-	if s == now {
-		other := s
-		other.rows++
-		if s.rows > 1 {
-			other.rows = s.rows - 1
-		}
-		h.resize(other)
-		select {
-		case <-h.done:
-		case <-time.After(redrawWait):
-		}
+	other := now
+	other.rows++
+	if now.rows > 1 {
+		other.rows = now.rows - 1
 	}
-	h.resize(s)
+	h.resize(other)
+	select {
+	case <-h.done:
+	case <-time.After(redrawWait):
+	}
+	if h.size() == other { // nobody has come meanwhile
+		h.resize(now)
+	}
 }
 
 // End tells the viewers that the program has ended, with the wait status as

@@ -17,6 +17,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/wakepoint/wakepoint/internal/screen"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -95,9 +97,9 @@ func TestHubRelaysBothWays(t *testing.T) {
 	h := newHub(t, master, Options{})
 	fmt.Fprint(slave, "before anybody came\n")
 	one, _ := join(t, h, hello{size: size{24, 80}})
-	two, _ := join(t, h, hello{readOnly: true, size: size{10, 10}})
-	readShown(t, one, "before anybody came\n")
-	readShown(t, two, "before anybody came\n")
+	two, _ := join(t, h, hello{readOnly: true, size: size{10, 30}})
+	readShown(t, one, "before anybody came")
+	readShown(t, two, "before anybody came")
 	fmt.Fprint(slave, "for both")
 	readShown(t, one, "for both")
 	readShown(t, two, "for both")
@@ -133,6 +135,7 @@ func TestHubDetachAndEnd(t *testing.T) {
 	h := newHub(t, master, Options{})
 	leaves, left := join(t, h, hello{})
 	stays, served := join(t, h, hello{})
+	readShown(t, stays, "\x1b[2J")
 	leaves.Write(appendFrame(nil, kindDetach, nil))
 	if err := <-left; err != nil {
 		t.Errorf("a viewer that detached: %v", err)
@@ -163,9 +166,9 @@ func TestHubDetachAndEnd(t *testing.T) {
 
 func TestHubLetsSlowViewersGo(t *testing.T) {
 	master, slave := openPTY(t)
-	h := newHub(t, master, Options{BacklogBytes: 4 << 10, QueueBytes: 64 << 10})
+	h := newHub(t, master, Options{QueueBytes: 64 << 10})
 	_, served := join(t, h, hello{})
-	line := bytes.Repeat([]byte("0123456789abcde\n"), 256)
+	line := bytes.Repeat([]byte("0123456789abcd\r\n"), 256)
 	stop := make(chan struct{})
 	var written atomic.Int64
 	go func() {
@@ -187,8 +190,8 @@ func TestHubLetsSlowViewersGo(t *testing.T) {
 	}
 	late, _ := join(t, h, hello{})
 	kind, p, err := readFrame(late, nil)
-	if kind != kindData || len(p) > 4<<10 || !bytes.HasPrefix(p, []byte("0123")) || err != nil {
-		t.Errorf("kind %d, %d bytes of the past from %.20q, %v", kind, len(p), p, err)
+	if n := bytes.Count(p, []byte("0123456789abcd")); kind != kindData || n < 22 || n > 24 || err != nil {
+		t.Errorf("kind %d, %d lines of the past, %v", kind, n, err)
 	}
 }
 
@@ -230,25 +233,115 @@ func TestHubWaitsForTheTerminalToBeOpened(t *testing.T) {
 	readShown(t, one, "second")
 }
 
-// TestRedraw: a program that redraws only when its size has changed redraws
-// for a viewer of the same size.
-func TestRedraw(t *testing.T) {
-	master, slave := openPTY(t)
-	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
-		t.Fatal(err)
-	}
+// winch starts a program that prints its size whenever it is told that it has
+// changed.
+func winch(t *testing.T, slave *os.File) {
+	t.Helper()
 	cmd := exec.Command("sh", "-c", `trap 'stty size' WINCH; echo ready; while :; do read x; done`)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { cmd.Process.Kill(); cmd.Wait() }()
-	h := newHub(t, master, Options{})
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+}
+
+func setSize(t *testing.T, f *os.File, rows, cols uint16) {
+	t.Helper()
+	if err := unix.IoctlSetWinsize(int(f.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStale: where it is not known what the program has printed, it is made
+// to draw itself again, though nobody looks and the size is as before.
+func TestStale(t *testing.T) {
+	master, slave := openPTY(t)
+	setSize(t, master, 24, 80)
+	winch(t, slave)
+	if ready := make([]byte, 6); func() bool { _, err := io.ReadFull(master, ready); return err != nil }() {
+		t.Fatal("the program does not begin")
+	}
+	h := newHub(t, master, Options{Stale: true})
 	one, _ := join(t, h, hello{readOnly: true})
-	readShown(t, one, "ready")
-	join(t, h, hello{size: size{24, 80}})
 	readShown(t, one, "24 80")
+}
+
+// shownScreen feeds what a viewer is shown to a screen until it shows want.
+func shownScreen(t *testing.T, conn net.Conn, s *screen.Screen, want string) {
+	t.Helper()
+	for !strings.Contains(s.String(), want) {
+		kind, p, err := readFrame(conn, nil)
+		if err != nil || kind != kindData {
+			t.Fatalf("kind %d, %v; the screen is\n%s\nwant %q", kind, err, s, want)
+		}
+		s.Write(p)
+	}
+}
+
+// TestScreenGoesOn: the next hub begins with the screen of the one before,
+// with what was printed just before it was asked, and so does its viewer.
+func TestScreenGoesOn(t *testing.T) {
+	master, slave := openPTY(t)
+	setSize(t, master, 10, 40)
+	h := newHub(t, master, Options{})
+	fmt.Fprint(slave, "shell\r\n\x1b[?1049h\x1b[3;5H\x1b[1;31mfull screen\x1b[?25l")
+	kept := bytes.Clone(h.Screen())
+	h.Close()
+
+	other, otherSlave := openPTY(t)
+	setSize(t, other, 10, 40)
+	next := newHub(t, other, Options{Screen: kept})
+	if !bytes.Equal(next.Screen(), kept) {
+		t.Errorf("the next hub has\n%q, not\n%q", next.Screen(), kept)
+	}
+	one, _ := join(t, next, hello{size: size{10, 40}})
+	s := screen.New(screen.Size{Rows: 10, Cols: 40})
+	s.Write([]byte("what stood there before"))
+	shownScreen(t, one, s, "\n\n    full screen")
+	fmt.Fprint(otherSlave, " goes on\x1b[?1049l")
+	shownScreen(t, one, s, "shell")
+	if s.String() != "shell" {
+		t.Errorf("below it is %q", s)
+	}
+
+	damaged, _ := openPTY(t)
+	if got := newHub(t, damaged, Options{Screen: kept[1:]}).Screen(); !bytes.Equal(got, newHub(t, damaged, Options{}).Screen()) {
+		t.Errorf("of a damaged screen comes %q", got)
+	}
+}
+
+// TestDrained: what a program that stands still has printed is on the screen,
+// however much it was; nothing is shown twice or in another order.
+func TestDrained(t *testing.T) {
+	master, slave := openPTY(t)
+	setSize(t, master, 24, 80)
+	h := newHub(t, master, Options{})
+	for i := range 300 {
+		fmt.Fprintf(slave, "\x1b[H\x1b[2J%s\r\nlast %d", strings.Repeat("x", i), i)
+		s, err := screen.Decode(h.Screen())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.String(); !strings.HasSuffix(got, fmt.Sprintf("last %d", i)) || strings.Count(got, "x") != i {
+			t.Fatalf("after %d: %q", i, got)
+		}
+	}
+}
+
+// TestProgramsOwnSize: a program may change the size of its terminal itself,
+// and 0x0 is no size.
+func TestProgramsOwnSize(t *testing.T) {
+	master, slave := openPTY(t)
+	h := newHub(t, master, Options{}) // of 0x0
+	setSize(t, slave, 5, 12)
+	fmt.Fprint(slave, "0123456789abcdef")
+	if s, err := screen.Decode(h.Screen()); err != nil || s.Size() != (screen.Size{Rows: 5, Cols: 12}) || s.String() != "0123456789ab\ncdef" {
+		t.Errorf("%v of %v, %v", s, s.Size(), err)
+	}
+	setSize(t, slave, 0, 0)
+	one, _ := join(t, h, hello{})
+	readShown(t, one, "0123456789ab")
 }
 
 func TestAttachOverAPTY(t *testing.T) {
@@ -278,10 +371,7 @@ func TestAttachOverAPTY(t *testing.T) {
 	}()
 	waitFor(t, func() bool { return h.size() == size{33, 99} })
 	fmt.Fprint(slave, "\x1b[?1049hhello")
-	shown := make([]byte, len("\x1b[?1049hhello"))
-	if _, err := io.ReadFull(person, shown); err != nil || !strings.HasSuffix(string(shown), "hello") {
-		t.Fatalf("shown %q, %v", shown, err)
-	}
+	readUntil(t, person, "\x1b[?1049hhello")
 	fmt.Fprint(person, "\x03\x1a")
 	typed := make([]byte, 2)
 	if _, err := io.ReadFull(slave, typed); err != nil || string(typed) != "\x03\x1a" {
@@ -300,9 +390,17 @@ func TestAttachOverAPTY(t *testing.T) {
 	if err != nil || *after != *before {
 		t.Errorf("terminal left as %+v, was %+v (%v)", after, before, err)
 	}
-	undo := make([]byte, len("\x1b[?1049l"))
-	if _, err := io.ReadFull(person, undo); err != nil || string(undo) != "\x1b[?1049l" {
-		t.Errorf("undo %q, %v", undo, err)
+	readUntil(t, person, "\x1b[?1049l\x1b[40;1H\r\n")
+}
+
+// readUntil reads a file byte by byte until want has come.
+func readUntil(t *testing.T, f *os.File, want string) {
+	t.Helper()
+	var got []byte
+	for b := make([]byte, 1); !bytes.HasSuffix(got, []byte(want)); got = append(got, b[0]) {
+		if _, err := io.ReadFull(f, b); err != nil {
+			t.Fatalf("shown %q, %v; want %q", got, err, want)
+		}
 	}
 }
 
@@ -354,7 +452,7 @@ func attachWith(t *testing.T, do func(h *Hub, slave *os.File, far net.Conn)) (Ou
 	go func() { defer close(served); h.Serve(far) }()
 	go func() {
 		fmt.Fprint(slave, "hello")
-		io.ReadFull(shown, make([]byte, 5))
+		readUntil(t, shown, "hello")
 		do(h, slave, far)
 	}()
 	o, err := Attach(near, in, out, AttachOptions{ReadOnly: true})
