@@ -81,8 +81,9 @@ func cutAtRecovery(g *rig) {
 		g.cut(g.survival())
 	}
 	g.back()
-	if tries := g.status().Incident.Tries; tries < min(cut, 1) || tries > cut+1 {
-		g.t.Fatalf("%d tries after %d cuts of the recovery", tries, cut)
+	// On a busy host the incident may be over by now.
+	if in := g.status().Incident; in != nil && (in.Tries < 1 || in.Tries > cut+1) {
+		g.t.Fatalf("%d tries after %d cuts of the recovery", in.Tries, cut)
 	}
 }
 
@@ -90,7 +91,7 @@ func cutAtRecovery(g *rig) {
 type status struct {
 	PID       int
 	KeeperPID int `json:"keeper_pid"`
-	Incident  struct{ Tries int }
+	Incident  *struct{ Tries int }
 }
 
 func (g *rig) status() (s status) {
