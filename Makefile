@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash flips sabotage fuzz fuzz-short bench vm vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash faults flips sabotage fuzz fuzz-short bench vm vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -39,6 +39,12 @@ crash: go ## cut the power of the store N times, in any order of things done, fr
 
 flips: go ## flip bits of a store, or cut files, N times from SEED on; prints the table (a minute)
 	@go test -count=1 -timeout 24h -v -run 'TestFlips' ./internal/store -flips.n $(N) -flips.seed $(SEED)
+
+EVERY = 1s
+SERVER =
+faults: N = 100
+faults: go ## inject N faults into each of six servers, from SEED on, and recover; prints the table (as root, two hours; see doc/bench.md)
+	@go test -count=1 -timeout 24h -v -run 'TestFaults$$|TestFaultsReal' ./internal/keeper -faults.n $(N) -faults.seed $(SEED) -faults.every $(EVERY) -faults.only '$(SERVER)' -faults.newest 50
 
 sabotage: go ## take out each fsync, rename and seal of the store in turn: the tests must notice (minutes)
 	@go vet -tags sabotage ./internal/seal ./internal/store

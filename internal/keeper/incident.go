@@ -111,7 +111,7 @@ func describeEnd(known bool, wait uint32) string {
 	}
 }
 
-// crashed ends what is left of the tree and recovers. why says what it did.
+// crashed notes a crash and recovers. why says what it did.
 func (k *keeper) crashed(ctx context.Context, end policy.End, why string) error {
 	at := time.Now()
 	k.log.Warn("crash", "it", why)
@@ -122,6 +122,12 @@ func (k *keeper) crashed(ctx context.Context, end policy.End, why string) error 
 		case <-time.After(killGrace):
 		}
 	}
+	return k.afterCrash(ctx, end, at, why)
+}
+
+// afterCrash ends what is left of a tree that crashed at an instant, and
+// recovers.
+func (k *keeper) afterCrash(ctx context.Context, end policy.End, at time.Time, why string) error {
 	if err := k.tree.Kill(ctx); err != nil {
 		return fmt.Errorf("end what is left of it: %w", err)
 	}
