@@ -269,7 +269,7 @@ func (k *keeper) looked(ctx context.Context) error {
 // unwell ends a program that is not well, and recovers it.
 func (k *keeper) unwell(ctx context.Context, why string) error {
 	k.rec.run.Ended = false
-	return k.crashed(ctx, policy.End{Known: true, Code: 1}, why)
+	return k.crashed(ctx, policy.End{Known: true, Code: 1}, time.Now(), why)
 }
 
 // errDurable is why files are not put back.

@@ -334,7 +334,7 @@ func (f *fault) recover(crashed time.Time, end policy.End, out *outcome) {
 	f.tb.Helper()
 	ctx := context.Background()
 	for dead := true; dead; {
-		if err := f.k.afterCrash(ctx, end, f.now, "of its fault"); err != nil {
+		if err := f.k.crashed(ctx, end, f.now, "of its fault"); err != nil {
 			f.tb.Fatal(err)
 		}
 		if f.k.tree == nil {

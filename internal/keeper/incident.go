@@ -52,7 +52,7 @@ func (k *keeper) commandEnded(ctx context.Context) error {
 	end := endOf(known, wait)
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
 	if !end.Clean() {
-		return k.crashed(ctx, end, "ended with "+describeEnd(known, wait))
+		return k.crashed(ctx, end, time.Now(), "ended with "+describeEnd(known, wait))
 	}
 	// What it leaves behind goes on as the workload: a daemon's own start.
 	select {
@@ -75,7 +75,7 @@ func (k *keeper) treeEnded(ctx context.Context) error {
 	end := endOf(known, wait)
 	ends := k.spoken.stopping && known && end == policy.End{Known: true}
 	if !end.Clean() || known && k.rec.policy.OnExit == api.OnRestore && !ends {
-		return k.crashed(ctx, end, "ended with "+describeEnd(known, wait))
+		return k.crashed(ctx, end, time.Now(), "ended with "+describeEnd(known, wait))
 	}
 	return k.finish(api.Finished, nil)
 }
@@ -111,9 +111,9 @@ func describeEnd(known bool, wait uint32) string {
 	}
 }
 
-// crashed notes a crash and recovers. why says what it did.
-func (k *keeper) crashed(ctx context.Context, end policy.End, why string) error {
-	at := time.Now()
+// crashed ends what is left of the tree and recovers. at is when it crashed, why
+// says what it did.
+func (k *keeper) crashed(ctx context.Context, end policy.End, at time.Time, why string) error {
 	k.log.Warn("crash", "it", why)
 	if end.Outside() {
 		select {
@@ -122,12 +122,6 @@ func (k *keeper) crashed(ctx context.Context, end policy.End, why string) error 
 		case <-time.After(killGrace):
 		}
 	}
-	return k.afterCrash(ctx, end, at, why)
-}
-
-// afterCrash ends what is left of a tree that crashed at an instant, and
-// recovers.
-func (k *keeper) afterCrash(ctx context.Context, end policy.End, at time.Time, why string) error {
 	if err := k.tree.Kill(ctx); err != nil {
 		return fmt.Errorf("end what is left of it: %w", err)
 	}

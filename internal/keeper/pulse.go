@@ -79,5 +79,5 @@ func (k *keeper) answered(ctx context.Context, a answer) error {
 		return nil
 	}
 	k.rec.run.Ended = false
-	return k.crashed(ctx, policy.End{Known: true, Code: 1}, fmt.Sprintf("failed %d health checks: %v", k.pulse.Failed, a.err))
+	return k.crashed(ctx, policy.End{Known: true, Code: 1}, time.Now(), fmt.Sprintf("failed %d health checks: %v", k.pulse.Failed, a.err))
 }
