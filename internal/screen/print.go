@@ -51,9 +51,10 @@ func (s *Screen) printASCII(p []byte) {
 		l := s.grid[s.cur.y]
 		l.cut(x)
 		l.cut(x + n)
+		l.fill(x, x+n, cell{style: s.cur.style})
 		to := l[x : x+n]
-		for i, c := range p[:n] {
-			to[i] = cell{r: rune(c), style: s.cur.style}
+		for i, c := range p[:len(to)] {
+			to[i].r = rune(c)
 		}
 		s.advance(n)
 		p = p[n:]

@@ -43,7 +43,7 @@ func socketPair(t *testing.T) (net.Conn, net.Conn) {
 }
 
 // openPTY returns a pty with the slave in raw mode.
-func openPTY(t *testing.T) (master, slave *os.File) {
+func openPTY(t testing.TB) (master, slave *os.File) {
 	t.Helper()
 	master, slave, err := pty.Open()
 	if err != nil {
