@@ -124,7 +124,7 @@ func (k *keeper) judgeAbsence() error {
 	at := lostAt(k.v.Dir(), k.rec, newest)
 	r := &k.rec.run
 	wait, known := k.lastEnd()
-	end := endOf(known, wait)
+	end := policy.EndOf(known, wait)
 	ran := r.State == api.Running
 	if !known || end.Outside() || r.Daemon || !ran {
 		if k.counted(at); k.rec.history.Incident == nil {

@@ -317,7 +317,7 @@ func (f *fault) ended() policy.End {
 	}
 	wait, known := f.k.wait()
 	f.k.rec.run.Ended, f.k.rec.run.Wait = known, wait
-	end := endOf(known, wait)
+	end := policy.EndOf(known, wait)
 	if end.Clean() || end.Outside() {
 		f.tb.Fatalf("%s: it ended with %s", f.name, describeEnd(known, wait))
 	}

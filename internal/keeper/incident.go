@@ -49,7 +49,7 @@ func (k *keeper) commandEnded(ctx context.Context) error {
 	}
 	wait, known := k.wait()
 	k.lastWords(ctx)
-	end := endOf(known, wait)
+	end := policy.EndOf(known, wait)
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
 	if !end.Clean() {
 		return k.crashed(ctx, end, time.Now(), "ended with "+describeEnd(known, wait))
@@ -72,7 +72,7 @@ func (k *keeper) treeEnded(ctx context.Context) error {
 	wait, known := k.wait()
 	k.lastWords(ctx)
 	k.rec.run.Ended, k.rec.run.Wait = known, wait
-	end := endOf(known, wait)
+	end := policy.EndOf(known, wait)
 	ends := k.spoken.stopping && known && end == policy.End{Known: true}
 	if !end.Clean() || known && k.rec.policy.OnExit == api.OnRestore && !ends {
 		return k.crashed(ctx, end, time.Now(), "ended with "+describeEnd(known, wait))
@@ -100,7 +100,7 @@ func (k *keeper) finish(s api.State, why *api.Error) error {
 
 // describeEnd says how a command ended.
 func describeEnd(known bool, wait uint32) string {
-	e := endOf(known, wait)
+	e := policy.EndOf(known, wait)
 	switch {
 	case !known:
 		return "an end that nobody saw"

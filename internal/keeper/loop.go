@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -391,18 +390,5 @@ func (k *keeper) closeIncident() {
 	k.probation.Stop()
 	if every := k.rehearseEvery(); every > 0 {
 		k.rehearsing.due.Reset(min(rehearseSoon, every))
-	}
-}
-
-// endOf turns a wait status into what policy judges.
-func endOf(known bool, wait uint32) policy.End {
-	ws := syscall.WaitStatus(wait)
-	switch {
-	case !known:
-		return policy.End{}
-	case ws.Signaled():
-		return policy.End{Known: true, Signal: int(ws.Signal())}
-	default:
-		return policy.End{Known: true, Code: ws.ExitStatus()}
 	}
 }

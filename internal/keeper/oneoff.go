@@ -17,6 +17,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/hint"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -145,7 +146,7 @@ func (s Site) RestoreFrom(ctx context.Context, dir string, o RestoreFromOptions)
 	}
 	k := keeper{tree: t}
 	wait, known := k.wait()
-	e := endOf(known, wait)
+	e := policy.EndOf(known, wait)
 	if e.Signal != 0 {
 		return 128 + e.Signal, nil
 	}

@@ -112,7 +112,7 @@ func describe(rec records, dir string) api.Status {
 	}
 	if r.Ended {
 		v.Ended = true
-		e := endOf(true, r.Wait)
+		e := policy.EndOf(true, r.Wait)
 		v.ExitCode = e.Code
 		if e.Signal != 0 {
 			v.ExitCode, v.ExitSignal = 128+e.Signal, signalName(e.Signal)

@@ -29,6 +29,18 @@ type End struct {
 	Signal int
 }
 
+// EndOf reads a wait status as wait(2) encodes it.
+func EndOf(known bool, wait uint32) End {
+	signal := int(wait & 0x7f)
+	switch {
+	case !known:
+		return End{}
+	case signal != 0 && signal != 0x7f:
+		return End{Known: true, Signal: signal}
+	}
+	return End{Known: true, Code: int(wait >> 8 & 0xff)}
+}
+
 // The signals by which a program is asked to end (systemd.service(5), clean
 // ends), and the one that nobody can answer.
 const (
