@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash faults flips sabotage fuzz fuzz-short bench vm vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash power faults flips sabotage fuzz fuzz-short bench vm vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -36,6 +36,10 @@ N = 10000
 SEED = 1
 crash: go ## cut the power of the store N times, in any order of things done, from SEED on (a minute)
 	@go test -count=1 -timeout 24h -v -run 'TestCrash$$|TestCrashLong' ./internal/store -crash.every -crash.n $(N) -crash.seed $(SEED)
+
+power: N = 1000
+power: go ## cut the power under a keeper with a real store and fake programs N times, from SEED on (minutes)
+	@go test -count=1 -timeout 24h -v -run 'TestPowerCuts' ./internal/keeper -power.n $(N) -power.seed $(SEED)
 
 flips: go ## flip bits of a store, or cut files, N times from SEED on; prints the table (a minute)
 	@go test -count=1 -timeout 24h -v -run 'TestFlips' ./internal/store -flips.n $(N) -flips.seed $(SEED)
