@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"io"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -14,7 +15,6 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
-	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
@@ -104,6 +104,7 @@ type fault struct {
 	tb     testing.TB
 	name   string
 	k      *keeper
+	lock   io.Closer
 	c      victim
 	health health.Check
 	asked  time.Time // when its health was asked last
@@ -146,7 +147,10 @@ func injectFault(tb testing.TB, b breed, top string, r *rand.Rand, every time.Du
 	f := &fault{tb: tb, name: b.name, every: every, now: faultEpoch, latency: between(latencyMin, latencyMax)}
 	f.spoilAt = faultEpoch.Add(between(livedMin, livedMax))
 	f.start(b, dir)
-	defer f.end()
+	defer func() {
+		f.end()
+		f.lock.Close()
+	}()
 	f.live(kept(f.every, f.spoilAt.Sub(faultEpoch)+f.latency))
 	out := outcome{latency: f.latency, age: f.now.Sub(f.spoilAt)}
 	l, err := readLineage(f.k.v)
@@ -193,7 +197,7 @@ func (f *fault) start(b breed, dir string) {
 	must(f.tb, s.noteLaunch(w, spec, pol))
 	lock, err := w.Lock()
 	must(f.tb, err)
-	f.tb.Cleanup(func() { lock.Close() })
+	f.lock = lock
 	f.k = newKeeper(lateMachine{now: &f.now}, realVault{w}, s, slog.New(slog.DiscardHandler))
 	must(f.tb, f.k.load())
 	must(f.tb, f.k.startFresh(context.Background()))
@@ -445,56 +449,3 @@ func kept(every, until time.Duration) []time.Duration {
 	}
 	return out
 }
-
-// lateMachine is the engine, in simulated time.
-type lateMachine struct {
-	realMachine
-	now *time.Time
-}
-
-func (m lateMachine) Start(ctx context.Context, o engine.StartOptions) (tree, error) {
-	return m.late(m.realMachine.Start(ctx, o))
-}
-
-func (m lateMachine) Restore(ctx context.Context, s engine.Source, o engine.RestoreOptions) (restored, error) {
-	r, err := m.realMachine.Restore(ctx, s, o)
-	if err != nil {
-		return nil, err
-	}
-	return lateRestored{r, m}, nil
-}
-
-func (m lateMachine) late(t tree, err error) (tree, error) {
-	if err != nil {
-		return nil, err
-	}
-	return lateTree{t.(realTree), m.now}, nil
-}
-
-type lateRestored struct {
-	restored
-	m lateMachine
-}
-
-func (r lateRestored) Run() (tree, error) { return r.m.late(r.restored.Run()) }
-
-type lateTree struct {
-	realTree
-	now *time.Time
-}
-
-func (t lateTree) Freeze(ctx context.Context) (frozen, error) {
-	f, err := t.realTree.Freeze(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return lateFrozen{f, *t.now}, nil
-}
-
-// lateFrozen says that it was frozen at a simulated instant.
-type lateFrozen struct {
-	frozen
-	since time.Time
-}
-
-func (f lateFrozen) Since() time.Time { return f.since }
