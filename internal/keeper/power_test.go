@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/disk/crashfs"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/generation"
+	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
@@ -40,6 +42,7 @@ type power struct {
 	seed     uint64
 	dumped   map[int]bool // states that were dumped
 	promised int          // the newest of which it was said that it is committed
+	gaveUp   bool         // at the end: each generation was cut too often while it was brought back
 }
 
 func (p *power) ask(op disk.Op) (disk.Verdict, error) {
@@ -160,7 +163,7 @@ func (v powerVault) OpenGeneration(g store.Generation) (reader, error) {
 func TestPowerCuts(t *testing.T) {
 	const series = 20
 	rnd := rand.New(rand.NewPCG(*powerSeed, 11))
-	done := 0
+	done, gaveUp := 0, 0
 	for n := 0; done < *powerCuts && !t.Failed(); n++ {
 		synctest.Test(t, func(t *testing.T) {
 			p := &power{world: newWorld(t.TempDir()), disk: crashfs.New(), dumped: map[int]bool{0: true}, after: -1}
@@ -174,6 +177,9 @@ func TestPowerCuts(t *testing.T) {
 			for cut := range series + 1 {
 				last := cut == series || done == *powerCuts
 				p.run(r, rnd, cut == 0, last)
+				if last && p.gaveUp {
+					gaveUp++
+				}
 				if last || t.Failed() {
 					return
 				}
@@ -181,7 +187,10 @@ func TestPowerCuts(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("seed %d: %d of %d power cuts", *powerSeed, done, *powerCuts)
+	t.Logf("seed %d: %d of %d power cuts; %d times each generation was cut too often while it was brought back, and the workload waits for a person", *powerSeed, done, *powerCuts, gaveUp)
+	if gaveUp > 1+*powerCuts/series/10 {
+		t.Error("that is too often")
+	}
 }
 
 // run lets a keeper work on the disk until the power is cut or, at last, for
@@ -199,6 +208,8 @@ func (p *power) run(r *rig, rnd *rand.Rand, first, last bool) {
 	action := Action(ActRecover)
 	if first {
 		action, p.after = ActLaunch, -1
+	} else if rec, err := readRecords(w); err == nil && rec.run.State == api.Failed {
+		action = ActStart // as a person would
 	}
 	p.begin(r, powerVault{w, p.dir}, action)
 	for range rnd.IntN(5) {
@@ -225,6 +236,10 @@ func (p *power) run(r *rig, rnd *rand.Rand, first, last bool) {
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		s := r.k.status()
+		if s.State == api.Failed && p.interrupted(r) {
+			p.gaveUp = true
+			return
+		}
 		if in := s.Incident; s.State != api.Running || in != nil && !in.ProbationUntil.After(time.Now()) {
 			r.Errorf("at the end it is %s: %+v", s.State, in)
 		}
@@ -327,6 +342,13 @@ func (p *power) off() bool {
 	p.pm.Lock()
 	defer p.pm.Unlock()
 	return p.gone
+}
+
+// interrupted says that nothing but power cuts made a workload give up.
+func (p *power) interrupted(r *rig) bool {
+	h := r.k.rec.history
+	n := len(h.Past)
+	return n > 0 && !slices.ContainsFunc(h.Past[n-1].Tries, func(t policy.Try) bool { return t.Fate != policy.Interrupted })
 }
 
 // cut ends everything, and looks whether what was promised is there.
