@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -131,6 +132,9 @@ func TestRealDamageOfWhatRuns(t *testing.T) {
 				t.Errorf("%s: %v", file, err)
 			}
 			eventually(t, file+": the program's end", func() bool { return startTicks(v.PID) == 0 })
+			if _, err := os.Lstat(v.Notify); v.Notify == "" || !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s: its socket %q is left: %v", file, v.Notify, err)
+			}
 		}
 	}
 }

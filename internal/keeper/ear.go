@@ -42,6 +42,9 @@ func (k *keeper) listen() {
 		k.notes = append(k.notes, "what it says is not heard: "+err.Error())
 		return
 	}
+	if err := notify.Link(k.v.Dir(), path); err != nil {
+		k.log.Warn("note where the notify socket is", "err", err)
+	}
 	k.spoken.ear = e
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -55,13 +58,6 @@ func (k *keeper) deafen() {
 		if err := e.Close(!k.rec.run.Wanted); err != nil {
 			k.log.Warn("end the notify socket", "err", err)
 		}
-	}
-}
-
-// forgetSocket removes what a keeper that was killed has left of it.
-func forgetSocket(spec api.Spec, w *store.Workload) {
-	if path := notify.Path(spec.Notify, w.Dir()); path != "" {
-		notify.Remove(path)
 	}
 }
 

@@ -133,8 +133,7 @@ func (s Site) undoLaunch(ctx context.Context, st *store.Store, w *store.Workload
 			return err
 		}
 	}
-	forgetSocket(spec, w)
-	return remove(ctx, st, spec.Name)
+	return remove(ctx, st, w, spec.Name)
 }
 
 const (

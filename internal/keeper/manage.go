@@ -13,6 +13,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/hint"
+	"github.com/wakepoint/wakepoint/internal/notify"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -386,16 +387,13 @@ func (s Site) removeOnce(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	var spec api.Spec
-	if getRecord(w, recordSpec, &spec) == nil {
-		forgetSocket(spec, w)
-	}
-	return remove(ctx, st, name)
+	return remove(ctx, st, w, name)
 }
 
 // remove deletes a workload, and waits a little for a keeper that is just
 // ending.
-func remove(ctx context.Context, st *store.Store, name string) error {
+func remove(ctx context.Context, st *store.Store, w *store.Workload, name string) error {
+	notify.Forget(w.Dir()) // a keeper that was killed has left it
 	for end := time.Now().Add(lockWait); ; {
 		err := st.Remove(name)
 		if !errors.Is(err, store.ErrLocked) || time.Now().After(end) {

@@ -211,6 +211,32 @@ func (e *Ear) Close(gone bool) error {
 	return err
 }
 
+// linkName is a link in a workload's directory to its socket, by which that is
+// found when nothing else of the workload can be read.
+const linkName = "notify"
+
+// Link notes in dir, a workload's directory, where its socket lies.
+func Link(dir, path string) error {
+	link := filepath.Join(dir, linkName)
+	if to, err := os.Readlink(link); err == nil && to == path {
+		return nil
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(path, link)
+}
+
+// Forget removes the socket of the workload in dir, which nobody will listen
+// on any more. A link to what is none of ours leads nowhere.
+func Forget(dir string) {
+	to, err := os.Readlink(filepath.Join(dir, linkName))
+	name, ours := strings.CutSuffix(filepath.Base(to), ".notify")
+	if err == nil && ours && Path(name, dir) == to {
+		Remove(to)
+	}
+}
+
 // Remove removes a socket that nobody will listen on any more.
 func Remove(path string) {
 	if st, err := os.Lstat(path); err == nil && st.Mode().Type() == os.ModeSocket {
