@@ -43,6 +43,8 @@ type world struct {
 	refuse    map[store.Generation]error // generations that cannot be restored
 	poison    map[store.Generation]bool  // generations whose trees die at once
 	rehearsed int
+	onStage   int        // rehearsals that go on
+	crowded   bool       // there was more than one
 	draft     *fakeDraft // the last one that was begun
 	whole     int        // dumps that inherited nothing
 	scrubs    int

@@ -164,9 +164,7 @@ func (k *keeper) setTree(t tree, due time.Duration) {
 	k.due.Reset(due)
 	k.beat.Reset(0)
 	k.scrubDue.Reset(scrubFirst)
-	if every := k.rehearseEvery(); every > 0 {
-		k.rehearsing.due.Reset(min(rehearseFirst, every))
-	}
+	k.rehearseIn(rehearseFirst)
 	k.hold(t)
 	k.watchTree(t.Handle())
 }
@@ -388,7 +386,5 @@ func (k *keeper) closeIncident() {
 	}
 	h.Incident = nil
 	k.probation.Stop()
-	if every := k.rehearseEvery(); every > 0 {
-		k.rehearsing.due.Reset(min(rehearseSoon, every))
-	}
+	k.rehearseIn(rehearseSoon)
 }

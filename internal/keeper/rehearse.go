@@ -224,9 +224,10 @@ func (c care) settle() {
 
 // rehearsing is a keeper's side of rehearsals.
 type rehearsing struct {
-	due  *time.Timer
-	done chan policy.Rehearsal
-	end  func() // ends the one that goes on, and waits for it; never nil
+	due   *time.Timer
+	done  chan policy.Rehearsal
+	going bool
+	end   func() // ends the one that goes on, and waits for it; never nil
 }
 
 // rehearseEvery is how often a keeper rehearses; 0: never.
@@ -240,13 +241,26 @@ func (k *keeper) rehearseEvery() time.Duration {
 	return rehearseEvery
 }
 
-// rehearseNext begins the rehearsal that is due, if the host can afford it.
+// rehearseIn sets when the next rehearsal is due: after a while, which is no
+// longer than from one to the next.
+func (k *keeper) rehearseIn(d time.Duration) {
+	k.rehearsing.due.Stop()
+	if every := k.rehearseEvery(); every > 0 {
+		k.rehearsing.due.Reset(min(d, every))
+	}
+}
+
+// rehearseNext begins the rehearsal that is due, if none goes on and the host
+// can afford it.
 func (k *keeper) rehearseNext(ctx context.Context) {
 	every := k.rehearseEvery()
 	if every == 0 || k.rec.history.Incident != nil {
 		return
 	}
 	k.rehearsing.due.Reset(every)
+	if k.rehearsing.going {
+		return
+	}
 	l, err := readLineage(k.v)
 	if err != nil {
 		k.log.Warn("rehearse", "err", err)
@@ -262,14 +276,20 @@ func (k *keeper) rehearseNext(ctx context.Context) {
 		return
 	}
 	length := rehearseFor(h, i)
-	ctx, cancel := context.WithTimeout(ctx, length+rehearsalSlack)
+	ctx, cancel := context.WithCancel(ctx)
 	over := make(chan struct{})
-	k.rehearsing.end = func() { cancel(); <-over; k.rehearsing.end = func() {} }
+	k.rehearsing.going = true
+	k.rehearsing.end = func() {
+		cancel()
+		<-over
+		k.rehearsing.going, k.rehearsing.end = false, func() {}
+	}
 	site, name := k.site, k.rec.spec.Name
 	go func() {
 		defer close(over)
-		defer cancel()
-		r := k.m.Rehearse(ctx, site, name, i, length)
+		limited, stop := context.WithTimeout(ctx, length+rehearsalSlack)
+		defer stop()
+		r := k.m.Rehearse(limited, site, name, i, length)
 		select {
 		case k.rehearsing.done <- r:
 		case <-ctx.Done():
@@ -290,7 +310,7 @@ func (k *keeper) rehearsed(r policy.Rehearsal) {
 		k.log.Warn("note a rehearsal", "err", err)
 	}
 	if k.rec.history.Searching(candidates(c.l.infos), time.Now()) {
-		k.rehearsing.due.Reset(rehearseSoon)
+		k.rehearseIn(rehearseSoon)
 	}
 	k.publish()
 }

@@ -259,7 +259,7 @@ func (k *keeper) set(c *api.PolicyChange) error {
 		k.startChecks()
 	}
 	if rehearses && k.tree != nil {
-		k.rehearsing.due.Reset(min(rehearseFirst, k.rehearseEvery()))
+		k.rehearseIn(rehearseFirst)
 	}
 	if waits && k.spoken.ear != nil && k.tree != nil {
 		k.spoken.dog = policy.Watchdog{}
