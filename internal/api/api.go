@@ -241,6 +241,7 @@ type Recovery struct {
 	Generation      string     `json:"generation"`           // "" when it was started afresh
 	Older           bool       `json:"older"`                // not the newest generation
 	CrashedAt       *time.Time `json:"crashed_at,omitempty"` // nil: it was not after a crash
+	Tries           int        `json:"tries,omitempty"`      // since the crash, with those that were cut short
 	LostWorkSeconds float64    `json:"lost_work_seconds"`
 	Resets          int        `json:"resets"` // TCP connections that were reset
 	Words           string     `json:"words"`  // "restored from g411, lost at most 0.8 s, 2 TCP connections reset"

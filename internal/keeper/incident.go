@@ -239,14 +239,14 @@ func (k *keeper) try(ctx context.Context, d policy.Decision, info store.Info, l 
 		if err := k.startFresh(ctx); err != nil {
 			return err
 		}
-		k.recovered(&api.Recovery{Words: "started afresh", CrashedAt: &in.Crashed})
+		k.recovered(&api.Recovery{Words: "started afresh", CrashedAt: &in.Crashed, Tries: len(in.Tries)})
 	} else {
 		g := info.Generation
 		if err := k.restoreGeneration(ctx, g); err != nil {
 			return err
 		}
 		rv := k.rec.run.Recovery
-		rv.Older, rv.CrashedAt = l.older(g, head), &in.Crashed
+		rv.Older, rv.CrashedAt, rv.Tries = l.older(g, head), &in.Crashed, len(in.Tries)
 		rv.PassedOver = l.passedOver(g, head, k.whyNot)
 		rv.LostWorkSeconds = max(0, in.Crashed.Sub(taken(info)).Seconds())
 		rv.Words = rv.Restored(true)

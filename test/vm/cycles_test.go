@@ -81,17 +81,16 @@ func cutAtRecovery(g *rig) {
 		g.cut(g.survival())
 	}
 	g.back()
-	// On a busy host the incident may be over by now.
-	if in := g.status().Incident; in != nil && (in.Tries < 1 || in.Tries > cut+1) {
-		g.t.Fatalf("%d tries after %d cuts of the recovery", in.Tries, cut)
+	if r := g.status().Recovery; r == nil || r.Tries < 1 || r.Tries > cut+1 {
+		g.t.Fatalf("%+v after %d cuts of the recovery", r, cut)
 	}
 }
 
 // status is what is looked at of `status -o json`.
 type status struct {
 	PID       int
-	KeeperPID int `json:"keeper_pid"`
-	Incident  *struct{ Tries int }
+	KeeperPID int                  `json:"keeper_pid"`
+	Recovery  *struct{ Tries int } `json:"last_recovery"`
 }
 
 func (g *rig) status() (s status) {
