@@ -23,28 +23,17 @@ type History struct {
 	Counted      uint64  `json:"counted,omitempty"`
 }
 
-// Known is what is known of a generation.
-type Known string
-
-// The verdicts.
-const (
-	KnownCommitted Known = "committed"
-	KnownProven    Known = "proven"
-	KnownDoubtful  Known = "doubtful"
-	KnownBad       Known = "bad"
-)
-
 // Verdict says what is known of a generation.
-func (h *History) Verdict(g Generation) Known {
+func (h *History) Verdict(g Generation) Verdict {
 	switch {
 	case slices.Contains(h.Bad, g):
-		return KnownBad
+		return Bad
 	case slices.Contains(h.Proven, g), slices.Contains(h.Sound, g):
-		return KnownProven
+		return Proven
 	case slices.Contains(h.Doubtful, g):
-		return KnownDoubtful
+		return Doubtful
 	}
-	return KnownCommitted
+	return Committed
 }
 
 // CrashAfter is the first crash after an instant.
@@ -87,11 +76,11 @@ func (h *History) Settle(all []Candidate, last time.Time) {
 		verdict := Judge(h.rehearsed(c.Generation), until, crashed)
 		switch {
 		case slices.Contains(h.Bad, c.Generation), slices.Contains(h.Proven, c.Generation):
-		case verdict == Sound:
+		case verdict == Proven:
 			h.Sound = append(h.Sound, c.Generation)
 		case verdict == Doubtful:
 			h.Doubtful = append(h.Doubtful, c.Generation)
-		case verdict == Unsound:
+		case verdict == Bad:
 			h.Bad = Descendants(append(h.Bad, c.Generation), all)
 		}
 	}
@@ -111,7 +100,7 @@ func (h *History) Rehearse(all []Candidate) Generation {
 			return c.Generation
 		}
 	}
-	if newest == 0 || h.Verdict(newest) != KnownCommitted {
+	if newest == 0 || h.Verdict(newest) != Committed {
 		return 0
 	}
 	return newest

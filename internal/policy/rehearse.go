@@ -26,15 +26,15 @@ type Rehearsal struct {
 	Why        string        `json:"why,omitempty"`
 }
 
-// Verdict is what rehearsals say of a generation.
-type Verdict int
+// Verdict is what is known of a generation.
+type Verdict string
 
-// The verdicts.
+// The verdicts. Of rehearsals alone Committed means that they say nothing.
 const (
-	Unknown  Verdict = iota
-	Sound            // it lived
-	Doubtful         // it died, and nothing agrees with that, or something speaks against it
-	Unsound          // it died, and another rehearsal or its own run did so too
+	Committed Verdict = "committed"
+	Proven    Verdict = "proven"   // it was restored, and lived
+	Doubtful  Verdict = "doubtful" // it died in a rehearsal, and nothing agrees with that, or something speaks against it
+	Bad       Verdict = "bad"      // it died, and another rehearsal or its own run did so too
 )
 
 // Judge says what the rehearsals of one generation mean. until is when the run
@@ -58,13 +58,13 @@ func Judge(list []Rehearsal, until time.Time, crashed bool) Verdict {
 	}
 	switch {
 	case deaths == 0 && lives == 0:
-		return Unknown
+		return Committed
 	case deaths == 0:
-		return Sound
+		return Proven
 	case deaths < 2, lives > 0, against:
 		return Doubtful
 	}
-	return Unsound
+	return Bad
 }
 
 // passed is the moment that a run must have outlived to speak against a death.

@@ -18,13 +18,13 @@ func TestJudge(t *testing.T) {
 		crashed bool
 		want    Verdict
 	}{
-		"nothing":                        {nil, time.Hour, false, Unknown},
-		"it could not be rehearsed":      {[]Rehearsal{refused}, time.Hour, true, Unknown},
-		"it lived":                       {[]Rehearsal{refused, life}, time.Hour, true, Sound},
+		"nothing":                        {nil, time.Hour, false, Committed},
+		"it could not be rehearsed":      {[]Rehearsal{refused}, time.Hour, true, Committed},
+		"it lived":                       {[]Rehearsal{refused, life}, time.Hour, true, Proven},
 		"it died":                        {[]Rehearsal{death}, 4 * time.Second, false, Doubtful},
-		"it died twice":                  {[]Rehearsal{death, death}, 4 * time.Second, false, Unsound},
-		"it died, as its run did":        {[]Rehearsal{death}, 4 * time.Second, true, Unsound},
-		"it died, its run a bit later":   {[]Rehearsal{death}, 7 * time.Second, true, Unsound},
+		"it died twice":                  {[]Rehearsal{death, death}, 4 * time.Second, false, Bad},
+		"it died, as its run did":        {[]Rehearsal{death}, 4 * time.Second, true, Bad},
+		"it died, its run a bit later":   {[]Rehearsal{death}, 7 * time.Second, true, Bad},
 		"it died, its run much later":    {[]Rehearsal{death}, time.Minute, true, Doubtful},
 		"it died twice, its run lives":   {[]Rehearsal{death, death}, time.Minute, false, Doubtful},
 		"it died, and lived":             {[]Rehearsal{death, life, death}, 0, true, Doubtful},
