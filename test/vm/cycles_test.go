@@ -93,7 +93,7 @@ func cutAtRecovery(g *rig) {
 // status is what is looked at of `status -o json`.
 type status struct {
 	PID       int
-	KeeperPID int                  `json:"keeper_pid"`
+	KeeperPID int `json:"keeper_pid"`
 	Incident  *struct{ Tries int }
 	Recovery  *struct{ Tries int } `json:"last_recovery"`
 }
