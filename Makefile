@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash power faults flips sabotage fuzz fuzz-short bench vm vm-kernels house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash power faults flips sabotage fuzz fuzz-short bench vm vm-kernels vm-systemd house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -74,6 +74,9 @@ vm: build ## cut the power of machines in QEMU N times, in every way, from SEED 
 
 vm-kernels: go ## the tests on Debian's kernels 6.12 and 6.1, in QEMU (half an hour; see doc/hacking.md)
 	@scripts/vm-kernels.sh
+
+vm-systemd: dist ## the package on Debian with systemd, in QEMU: reboots, power cuts, upgrades (as root, a quarter of an hour; see doc/hacking.md)
+	@scripts/vm-systemd.sh
 
 house: go ## check the rules of the house alone (a second)
 	go test -count=1 .

@@ -39,7 +39,7 @@ func open(fsys fs.FS) (*house, error) {
 			return err
 		}
 		if d.IsDir() {
-			if p == ".git" || p == "bin" || p == "dist" {
+			if p == ".git" || p == "bin" || p == "dist" || p == "build" {
 				return fs.SkipDir
 			}
 			return nil

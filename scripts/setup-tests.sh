@@ -36,6 +36,7 @@ need xfsprogs has mkfs.xfs
 need btrfs-progs has mkfs.btrfs
 need qemu-system-x86 has qemu-system-x86_64
 need e2fsprogs has mkfs.ext4
+need mmdebstrap has mmdebstrap
 
 if [ -z "$missing" ]; then
 	exit 0
