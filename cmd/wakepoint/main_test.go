@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 
 // TestScript runs testdata/script: every behaviour that a person can see.
 //
-// Conditions: [root], [setpriv], [vim], [top], [live] (programs can be saved), and those of testscript.
+// Conditions: [root], [setpriv], [vim], [top], [xfs], [live] (programs can be saved), and those of testscript.
 // Commands besides those of testscript:
 //
 //	code N CMD...        runs a program and compares its exit code
@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 //	soonhas FILE N       waits until FILE holds a number of at least N
 //	fields FILE NAME...  the JSON in FILE has these fields; with ... at the end also others
 //	small DIR SIZE       mounts a small file system, for a store in DIR/store
+//	reflinks DIR SIZE    mounts a file system that can clone files
 //	remount DIR ro|rw    changes whether it can be written
 //	everyfile STORE NAME      damages every file of a store; all say so
 //	startdamaged STORE NAME G starts a workload from damaged copies of its store
@@ -61,6 +62,10 @@ func TestScript(t *testing.T) {
 			case "setpriv", "vim", "top":
 				_, err := exec.LookPath(cond)
 				return err == nil, nil
+			case "xfs":
+				_, err := exec.LookPath("mkfs.xfs")
+				_, loop := os.Stat("/dev/loop-control")
+				return err == nil && loop == nil, nil
 			}
 			return false, os.ErrInvalid
 		},
@@ -68,7 +73,7 @@ func TestScript(t *testing.T) {
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
 			"background": scriptBackground, "piped": scriptPiped, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
 			"waitfor": scriptWaitFor, "grows": scriptGrows, "soonhas": scriptSoonHas, "steady": scriptSteady,
-			"small": scriptSmall, "remount": scriptRemount, "fields": scriptFields, "everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
+			"small": scriptSmall, "reflinks": scriptReflinks, "remount": scriptRemount, "fields": scriptFields, "everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
 		},
 	})
 }

@@ -233,6 +233,7 @@ type Rehearsed struct {
 	Lived      time.Duration `json:"lived"`
 	Survived   bool          `json:"survived"`
 	Why        string        `json:"why"`
+	Tied       bool          `json:"tied,omitempty"` // some of its files could not be renamed or deleted
 }
 
 // Recovery is how a workload was last brought back.

@@ -115,10 +115,9 @@ func (p *put) decide() error {
 	if p.who == nil {
 		return nil
 	}
-	p.ways = map[*Entry]way{}
 	for i := range p.x.Entries {
 		e := &p.x.Entries[i]
-		if e.Kind != Regular {
+		if e.Kind != Regular || p.ways[e] == asItIs {
 			continue
 		}
 		err := p.may(e)

@@ -36,9 +36,7 @@ func tempName(path string) string {
 // flushed. After a cut in between the files may be of either time, or, where
 // they are written in place, in pieces: the restore is then made again.
 func PutBack(x *Index, r Reader, who *Identity) (Changed, error) {
-	p := &put{x: x, r: r, disks: map[uint64]string{}, same: bootID() == x.BootID}
-	err := p.as(who, p.all)
-	return p.changed, err
+	return PutBackBeside(x, r, who, nil)
 }
 
 // Changed is what a put-back has changed.
@@ -82,6 +80,7 @@ type put struct {
 	rights [2]unix.CapUserData // of this process
 	raised bool                // these are in force, not those of who
 	ways   map[*Entry]way
+	known  map[*Entry]bool // their contents can be had: they were read before
 
 	changed Changed
 }
@@ -168,7 +167,7 @@ func (p *put) discard() {
 func (p *put) read() error {
 	for i := range p.x.Entries {
 		e := &p.x.Entries[i]
-		if e.Kind != Regular || e.Size == 0 {
+		if e.Kind != Regular || e.Size == 0 || p.known[e] {
 			continue
 		}
 		if p.r == nil {

@@ -57,6 +57,25 @@ func Index(r engine.Source) (*files.Index, error) {
 // PutBack makes the workload's files those of the generation, as the
 // workload's user.
 func PutBack(r engine.Source) (files.Changed, error) {
+	return PutBackBeside(r, nil)
+}
+
+// Stand makes stand-ins of the generation's files; see files.Stand.
+func Stand(r engine.Source, least int64) (*files.StandIns, error) {
+	x, err := Index(r)
+	if err != nil || x == nil {
+		return &files.StandIns{}, err
+	}
+	s, err := r.Section(files.SectionName)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return files.Stand(x, s, least)
+}
+
+// PutBackBeside is PutBack, but for the files that have stand-ins.
+func PutBackBeside(r engine.Source, in *files.StandIns) (files.Changed, error) {
 	x, err := Index(r)
 	if err != nil || x == nil {
 		return files.Changed{}, err
@@ -70,7 +89,7 @@ func PutBack(r engine.Source) (files.Changed, error) {
 		return files.Changed{}, err
 	}
 	defer s.Close()
-	return files.PutBack(x, s, who)
+	return files.PutBackBeside(x, s, who, in)
 }
 
 // Kept reads what a generation keeps; os.ErrNotExist when it keeps nothing.

@@ -107,7 +107,7 @@ func (realMachine) Rehearse(ctx context.Context, s Site, name string, i store.In
 		return r
 	}
 	res := rehearsal.Spawn(ctx, s.Program, "_rehearse", string(args))
-	r.Fate, r.Lived, r.Why = res.Fate, res.Lived, res.Why
+	r.Fate, r.Lived, r.Why, r.Tied = res.Fate, res.Lived, res.Why, res.Tied
 	return r
 }
 
@@ -157,7 +157,7 @@ func Rehearse(ctx context.Context, s Site, name, gen string, length time.Duratio
 			return none, api.Errorf(api.CodeFailed, "that says nothing of "+g.String()+": its verdict stays", "%v of %s cannot be rehearsed here: %s", g, name, r.Why)
 		}
 		reply, err := s.tend(ctx, name, api.Request{Op: api.OpJudge, Generation: g.String(), Rehearsed: &api.Rehearsed{
-			Generation: g.String(), At: r.At, For: r.For, Lived: r.Lived, Survived: r.Fate == policy.Lived, Why: r.Why}})
+			Generation: g.String(), At: r.At, For: r.For, Lived: r.Lived, Survived: r.Fate == policy.Lived, Why: r.Why, Tied: r.Tied}})
 		if err != nil {
 			return none, err
 		}
@@ -184,7 +184,7 @@ func (c care) hear(q *api.Rehearsed) (api.Reply, error) {
 		return api.Reply{}, err
 	}
 	i, _ := c.l.info(g)
-	r := policy.Rehearsal{Generation: policy.Generation(g), Taken: taken(i), At: q.At, For: q.For, Lived: q.Lived, Fate: policy.Died, Why: q.Why}
+	r := policy.Rehearsal{Generation: policy.Generation(g), Taken: taken(i), At: q.At, For: q.For, Lived: q.Lived, Fate: policy.Died, Why: q.Why, Tied: q.Tied}
 	if q.Survived {
 		r.Fate = policy.Lived
 	}

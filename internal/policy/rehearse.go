@@ -24,6 +24,7 @@ type Rehearsal struct {
 	Lived      time.Duration `json:"lived"` // how long it did
 	Fate       Fate          `json:"fate"`  // Lived or Died; Refused says nothing of the generation
 	Why        string        `json:"why,omitempty"`
+	Tied       bool          `json:"tied,omitempty"` // some of its files could not be renamed or deleted
 }
 
 // Verdict is what is known of a generation.
@@ -41,21 +42,27 @@ const (
 // that made it ended or, while it lives, now; crashed says that it crashed then.
 // A death in a sandbox may be the sandbox's doing: it takes a second one that
 // agrees, and where the run itself lived well past that moment of its life no
-// number of them makes a generation bad.
+// number of them makes a generation bad. Deaths with files that could not be
+// renamed or deleted there count for one together: it is the same for all.
 func Judge(list []Rehearsal, until time.Time, crashed bool) Verdict {
-	deaths, lives, against := 0, 0, false
+	deaths, tied, lives, against := 0, 0, 0, false
 	for _, r := range list {
 		switch r.Fate {
 		case Lived:
 			lives++
 		case Died:
-			deaths++
+			if r.Tied {
+				tied = 1
+			} else {
+				deaths++
+			}
 			against = against || until.After(passed(r))
 			if crashed && !until.After(passed(r)) {
 				deaths++
 			}
 		}
 	}
+	deaths += tied
 	switch {
 	case deaths == 0 && lives == 0:
 		return Committed

@@ -10,6 +10,8 @@ import (
 func TestJudge(t *testing.T) {
 	taken := time.Unix(1000, 0)
 	death := Rehearsal{Generation: 3, Taken: taken, Lived: 4 * time.Second, Fate: Died}
+	tied := death
+	tied.Tied = true
 	life := Rehearsal{Generation: 3, Taken: taken, Lived: 10 * time.Second, Fate: Lived}
 	refused := Rehearsal{Generation: 3, Taken: taken, Fate: Refused}
 	for name, c := range map[string]struct {
@@ -27,6 +29,9 @@ func TestJudge(t *testing.T) {
 		"it died, its run a bit later":   {[]Rehearsal{death}, 7 * time.Second, true, Bad},
 		"it died, its run much later":    {[]Rehearsal{death}, time.Minute, true, Doubtful},
 		"it died twice, its run lives":   {[]Rehearsal{death, death}, time.Minute, false, Doubtful},
+		"it died twice, tied":            {[]Rehearsal{tied, tied}, 4 * time.Second, false, Doubtful},
+		"it died tied, and free":         {[]Rehearsal{tied, tied, death}, 4 * time.Second, false, Bad},
+		"it died tied, as its run did":   {[]Rehearsal{tied}, 4 * time.Second, true, Bad},
 		"it died, and lived":             {[]Rehearsal{death, life, death}, 0, true, Doubtful},
 		"it died while its run was well": {[]Rehearsal{death, death, death}, time.Hour, false, Doubtful},
 	} {

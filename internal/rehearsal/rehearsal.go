@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/policy"
@@ -30,8 +31,11 @@ import (
 const (
 	checkEvery = time.Second     // between health checks
 	checkTime  = 2 * time.Second // in which one must be answered
-	leftMin    = 1 << 20         // with less than these bytes left for files, a death says nothing
-	saidMax    = 4 << 10         // of what a rehearsal that fails says
+	leftMin    = 1 << 20         // with less than these bytes left for files, a death says nothing,
+	leftShare  = 8               // nor with less than an eighth of them at any time
+	lookEvery  = 2 * time.Millisecond
+	largeShare = 16      // files of a sixteenth of the bytes are cloned, where that can be done
+	saidMax    = 4 << 10 // of what a rehearsal that fails says
 )
 
 // Task says what is rehearsed.
@@ -54,6 +58,7 @@ type Result struct {
 	Fate  policy.Fate   `json:"fate"`
 	Lived time.Duration `json:"lived"`
 	Why   string        `json:"why,omitempty"`
+	Tied  bool          `json:"tied,omitempty"` // some of its files could not be renamed or deleted
 }
 
 // refused is the result of what could not be rehearsed.
@@ -129,25 +134,40 @@ func Answer() func(Result) {
 
 // Run seals this process, which Spawn has started, and rehearses.
 func Run(ctx context.Context, t Task) Result {
-	room, err := sandbox.Enter(sandbox.Options{Scratch: t.Scratch, Budget: t.Budget})
+	in, err := generation.Stand(t.Source, t.Budget/largeShare)
 	if err != nil {
 		return refused(err)
 	}
-	res, err := t.rehearse(ctx, room)
+	defer in.Close()
+	room, err := sandbox.Enter(sandbox.Options{Scratch: t.Scratch, Budget: t.Budget, Over: in.Clones()})
+	if err != nil {
+		return refused(err)
+	}
+	in.Only(room.Over)
+	g := look(ctx, room, in)
+	res, err := t.rehearse(g.ctx, room, in)
+	g.end()
+	short := g.least < max(leftMin, t.Budget/leftShare)
 	switch {
-	case err != nil && room.Left() < leftMin, errors.Is(err, syscall.ENOSPC):
+	case g.short != nil:
+		return refused(g.short)
+	case err != nil && short, errors.Is(err, syscall.ENOSPC):
 		return refused(fmt.Errorf("its files would have to be copied, and are more than %d MiB: %w", t.Budget>>20, err))
 	case err != nil:
 		return refused(err)
-	case res.Fate == policy.Died && room.Left() < leftMin:
-		return refused(fmt.Errorf("it wrote more than the %d MiB that there are for files", t.Budget>>20))
+	case res.Fate == policy.Died && short:
+		return refused(fmt.Errorf("it wrote more than the %d MiB that there are for files, or nearly so", t.Budget>>20))
 	}
+	if err := in.Disturbed(res.Fate == policy.Died); err != nil {
+		return refused(err)
+	}
+	res.Tied = len(in.Clones()) > 0
 	return res
 }
 
 // rehearse restores the generation. An error says that it could not be restored
 // here.
-func (t Task) rehearse(ctx context.Context, room *sandbox.Room) (res Result, err error) {
+func (t Task) rehearse(ctx context.Context, room *sandbox.Room, in *files.StandIns) (res Result, err error) {
 	if err := t.sealed(room); err != nil {
 		return res, err
 	}
@@ -159,7 +179,7 @@ func (t Task) rehearse(ctx context.Context, room *sandbox.Room) (res Result, err
 			}
 		}
 	}
-	if _, err := generation.PutBack(t.Source); err != nil {
+	if _, err := generation.PutBackBeside(t.Source, in); err != nil {
 		return res, fmt.Errorf("put its files back: %w", err)
 	}
 	o := engine.RestoreOptions{Helper: t.Helper, Sealed: true}

@@ -4,7 +4,8 @@
 // The process is born in PID, mount, network, IPC and UTS namespaces of its own
 // (Attr) and then seals itself (Enter). All file systems become overlays whose
 // upper side is memory, without devices; UNIX sockets and pipes that lie below
-// them lead nowhere, since an overlay's are its own. /dev, /dev/shm and the
+// them lead nowhere, since an overlay's are its own. Files that were made for it
+// can be seen at paths instead of those that are there. /dev, /dev/shm and the
 // message queues are new. In the network every address is here and nobody
 // answers, so that what listens can, and what connects is refused. Calls that
 // change the clock, the kernel or the machine are refused by a filter.
@@ -49,12 +50,17 @@ func Attr() *syscall.SysProcAttr {
 type Options struct {
 	Scratch string // an empty directory of the host, over which is mounted
 	Budget  int64  // bytes of files that may be written or changed
+	// Over are files that are to be seen at paths instead of those that are there:
+	// what is written to them lies where they do, and is not bounded here. Nothing
+	// inside can rename or delete these names (EBUSY), or link to them.
+	Over map[string]*os.File
 }
 
 // Room is what a sealed process has.
 type Room struct {
-	Fixed []string // mount points of which the file systems cannot be overlaid: they are read-only
-	scope int      // the memory in which written files lie
+	Fixed []string        // mount points of which the file systems cannot be overlaid: they are read-only
+	Over  map[string]bool // the paths at which other files are seen, as was asked for
+	scope int             // the memory in which written files lie
 }
 
 // Left is how much may still be written, in bytes.
@@ -88,7 +94,7 @@ func Enter(o Options) (*Room, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal the mounts: %w", err)
 	}
-	b := builder{scratch: o.Scratch, root: filepath.Join(o.Scratch, "root")}
+	b := builder{scratch: o.Scratch, root: filepath.Join(o.Scratch, "root"), over: map[string]bool{}}
 	if err := unix.Mount("tmpfs", o.Scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size="+strconv.FormatInt(o.Budget, 10)); err != nil {
 		return nil, fmt.Errorf("seal the mounts: %w", err)
 	}
@@ -96,7 +102,7 @@ func Enter(o Options) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.build(mounts); err != nil {
+	if err := b.build(mounts, o.Over); err != nil {
 		return nil, fmt.Errorf("seal the mounts: %w", err)
 	}
 	if err := loopback(); err != nil {
@@ -105,7 +111,7 @@ func Enter(o Options) (*Room, error) {
 	if err := sys.Forbid(doors); err != nil {
 		return nil, fmt.Errorf("seal the kernel: %w", err)
 	}
-	return &Room{Fixed: b.fixed, scope: scope}, nil
+	return &Room{Fixed: b.fixed, Over: b.over, scope: scope}, nil
 }
 
 // builder builds the tree of mounts below root.
@@ -113,9 +119,10 @@ type builder struct {
 	scratch, root string
 	overlays      int
 	fixed         []string
+	over          map[string]bool
 }
 
-func (b *builder) build(mounts []procfs.Mount) error {
+func (b *builder) build(mounts []procfs.Mount, over map[string]*os.File) error {
 	if err := os.Mkdir(b.root, 0o755); err != nil {
 		return err
 	}
@@ -132,7 +139,26 @@ func (b *builder) build(mounts []procfs.Mount) error {
 	if err := b.mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("/proc: %w", err)
 	}
+	for path, f := range over {
+		b.over[path] = b.cover(path, f) == nil
+	}
 	return b.pivot()
+}
+
+// cover shows an open file at a path.
+func (b *builder) cover(path string, f *os.File) error {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS}
+	at, err := unix.Openat2(unix.AT_FDCWD, b.root+path, &how)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	tree, err := unix.OpenTree(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	return unix.MoveMount(tree, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 // visible are the mounts that can be seen, those above before those below.
@@ -260,7 +286,6 @@ func (b *builder) devices() error {
 	}
 	for _, d := range []struct{ name, kind, data string }{
 		{"pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5"},
-		{"shm", "tmpfs", "mode=1777"},
 		{"mqueue", "mqueue", ""},
 	} {
 		if err := os.Mkdir(dev+d.name, 0o755); err != nil {
@@ -271,7 +296,20 @@ func (b *builder) devices() error {
 			return err
 		}
 	}
-	return nil
+	return b.shm(dev + "shm")
+}
+
+// shm makes a /dev/shm, of the same memory as all that is written.
+func (b *builder) shm(at string) error {
+	dir := filepath.Join(b.scratch, "shm")
+	if err := errors.Join(os.Mkdir(at, 0o755), os.Mkdir(dir, 0o755), os.Chmod(dir, os.ModeSticky|0o777)); err != nil {
+		return err
+	}
+	if err := unix.Mount(dir, at, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	a := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
+	return unix.MountSetattr(-1, at, 0, &a)
 }
 
 // pivot makes the new tree the root of this process, and lets go of the old one

@@ -37,7 +37,12 @@ func needRoot(t *testing.T) {
 
 // trial is what a sealed process tries.
 func trial(dir string) error {
-	room, err := Enter(Options{Scratch: filepath.Join(dir, "scratch"), Budget: 1 << 20})
+	other, err := os.OpenFile(filepath.Join(dir, "other"), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	covered, gone := filepath.Join(dir, "covered"), filepath.Join(dir, "nowhere")
+	room, err := Enter(Options{Scratch: filepath.Join(dir, "scratch"), Budget: 1 << 20, Over: map[string]*os.File{covered: other, gone: other}})
 	if err != nil {
 		return err
 	}
@@ -52,6 +57,11 @@ func trial(dir string) error {
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "old"))
 	check(fmt.Sprintf("the host's file reads %q: %v", text, err), string(text) == "before")
+	check(fmt.Sprintf("other files are seen at %v", room.Over), room.Over[covered] && !room.Over[gone])
+	text, err = os.ReadFile(covered)
+	check(fmt.Sprintf("the other file reads %q: %v", text, err), string(text) == "other")
+	check("the other file cannot be written to", os.WriteFile(covered, []byte("after"), 0o600) == nil)
+	check("the other file can be removed", os.Remove(covered) != nil)
 	check("a file that was there cannot be changed", os.WriteFile(filepath.Join(dir, "old"), []byte("after"), 0o600) == nil)
 	check("a file that was there cannot be removed", os.Remove(filepath.Join(dir, "gone")) == nil)
 	check("no new file can be made", os.WriteFile(filepath.Join(dir, "new"), nil, 0o600) == nil)
@@ -77,6 +87,7 @@ func trial(dir string) error {
 	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &now)
 	check("the clock can be set", unix.ClockSettime(unix.CLOCK_REALTIME, &now) == unix.EPERM)
 	check("the budget is not kept", os.WriteFile(filepath.Join(dir, "large"), bytes.Repeat([]byte("x"), 2<<20), 0o600) != nil)
+	check("/dev/shm is beside the budget", os.WriteFile("/dev/shm/large", bytes.Repeat([]byte("x"), 2<<20), 0o600) != nil)
 	check("what is left is not told", room.Left() < 1<<20)
 	if len(wrong) > 0 {
 		return fmt.Errorf("%s", strings.Join(wrong, "\n"))
@@ -93,8 +104,8 @@ func TestEnter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"old", "gone"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("before"), 0o600); err != nil {
+	for name, text := range map[string]string{"old": "before", "gone": "before", "covered": "before", "other": "other"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -126,9 +137,9 @@ func TestEnter(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for name, want := range map[string]bool{"old": true, "gone": true, "new": false, "large": false} {
+	for name, want := range map[string]string{"old": "before", "gone": "before", "covered": "before", "other": "after", "new": "", "large": ""} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
-		if (err == nil) != want || want && string(text) != "before" {
+		if (err == nil) != (want != "") || string(text) != want {
 			t.Errorf("%s is %q afterwards: %v", name, text, err)
 		}
 	}
