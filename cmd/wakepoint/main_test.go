@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 //	soonhas FILE N       waits until FILE holds a number of at least N
 //	fields FILE NAME...  the JSON in FILE has these fields; with ... at the end also others
 //	small DIR SIZE       mounts a small file system, for a store in DIR/store
-//	reflinks DIR SIZE    mounts a file system that can clone files
+//	made DIR KIND SIZE   mounts a new file system of a kind, as xfs
 //	remount DIR ro|rw    changes whether it can be written
 //	everyfile STORE NAME      damages every file of a store; all say so
 //	startdamaged STORE NAME G starts a workload from damaged copies of its store
@@ -73,7 +73,7 @@ func TestScript(t *testing.T) {
 			"code": scriptCode, "zombie": scriptZombie, "kthread": scriptKernelThread,
 			"background": scriptBackground, "piped": scriptPiped, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
 			"waitfor": scriptWaitFor, "grows": scriptGrows, "soonhas": scriptSoonHas, "steady": scriptSteady,
-			"small": scriptSmall, "reflinks": scriptReflinks, "remount": scriptRemount, "fields": scriptFields, "everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
+			"small": scriptSmall, "made": scriptMade, "remount": scriptRemount, "fields": scriptFields, "everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
 		},
 	})
 }

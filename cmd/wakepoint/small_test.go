@@ -22,14 +22,14 @@ func scriptSmall(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// scriptReflinks mounts XFS, which is in a file, by a loop device that goes with
-// the mount.
-func scriptReflinks(ts *testscript.TestScript, _ bool, args []string) {
+// scriptMade mounts a file system that is in a file, by a loop device that goes
+// with the mount.
+func scriptMade(ts *testscript.TestScript, _ bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.Mkdir(dir, 0o700))
-	ts.Check(ts.Exec("truncate", "-s", args[1], dir+".image"))
-	ts.Check(ts.Exec("mkfs.xfs", "-q", dir+".image"))
-	ts.Check(ts.Exec("mount", "-t", "xfs", "-o", "loop", dir+".image", dir))
+	ts.Check(ts.Exec("truncate", "-s", args[2], dir+".image"))
+	ts.Check(ts.Exec("mkfs."+args[1], "-q", dir+".image"))
+	ts.Check(ts.Exec("mount", "-t", args[1], "-o", "loop", dir+".image", dir))
 	ts.Defer(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			ts.Logf("unmount: %v", err)

@@ -19,8 +19,9 @@ import (
 type StandIns struct {
 	put    *put
 	clones []*standIn
-	as     []*standIn       // files shown as they are
-	by     map[string]bool  // the paths of both; true: all of it was read
+	as     []*standIn      // files shown as they are
+	by     map[string]bool // the paths of both; true: all of it was read
+	size   int64
 	spare  map[uint64]int64 // by device: what clones may still take of it
 	disks  map[uint64]*disk
 	buf    []byte
@@ -74,6 +75,9 @@ func Stand(x *Index, r Reader, least int64) (*StandIns, error) {
 		if err := s.stand(e, least); err != nil {
 			s.Close()
 			return nil, fmt.Errorf("put back %s: %w", e.Path, err)
+		}
+		if _, ok := s.of(e); ok {
+			s.size += pageUp(e.Size)
 		}
 	}
 	s.buf = nil
@@ -282,6 +286,9 @@ func pagesAlike(a, b []byte, alike bool) int {
 	}
 	return len(a)
 }
+
+// Size is how many bytes the files have that have stand-ins, holes included.
+func (s *StandIns) Size() int64 { return s.size }
 
 // Clones are the clones, by the paths at which they are to be seen.
 func (s *StandIns) Clones() map[string]*os.File {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/hint"
@@ -19,12 +20,10 @@ import (
 )
 
 const (
-	scratchName    = "rehearsal" // the directory over which a sandbox mounts
-	budgetMax      = 1 << 30     // bytes of files that a rehearsal may write or change
-	rehearseEvery  = time.Hour   // where nobody says otherwise
-	rehearseFirst  = 10 * time.Minute
-	rehearseSoon   = 30 * time.Second // after an incident, and when the host could not afford it
-	rehearsalSlack = 30 * time.Second // to restore, and to be well
+	scratchName   = "rehearsal" // the directory over which a sandbox mounts
+	rehearseEvery = time.Hour   // where nobody says otherwise
+	rehearseFirst = 10 * time.Minute
+	rehearseSoon  = 30 * time.Second // after an incident, and when the host could not afford it
 )
 
 // rehearsalArgs are those of the process that rehearses.
@@ -91,7 +90,7 @@ func (a rehearsalArgs) run() (res rehearsal.Result, err error) {
 	free, _ := rehearsal.Means()
 	return rehearsal.Run(context.Background(), rehearsal.Task{
 		Source: r, Dir: w.Dir(), Home: info.Meta[metaHome], Output: api.OutputName, Scratch: scratch,
-		Budget: min(budgetMax, max(free.Memory/4, 1<<20)), Health: check.In(rec.spec.Dir), Checked: rec.policy.Health != "",
+		Budget: rehearsal.Budget(free), Files: info.Sections[files.SectionName], Health: check.In(rec.spec.Dir), Checked: rec.policy.Health != "",
 		For: a.For, Helper: a.Site.Program,
 	}), nil
 }
@@ -271,7 +270,7 @@ func (k *keeper) rehearseNext(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if m, err := k.m.Means(); err != nil || !m.Affords(i.TotalBytes) {
+	if m, err := k.m.Means(); err != nil || !rehearsal.Affords(m, i.TotalBytes, i.Sections[files.SectionName]) {
 		k.rehearsing.due.Reset(max(rehearseSoon, every/10))
 		return
 	}
@@ -287,7 +286,7 @@ func (k *keeper) rehearseNext(ctx context.Context) {
 	site, name := k.site, k.rec.spec.Name
 	go func() {
 		defer close(over)
-		limited, stop := context.WithTimeout(ctx, length+rehearsalSlack)
+		limited, stop := context.WithTimeout(ctx, length+rehearsal.Slack(i.Sections[files.SectionName]))
 		defer stop()
 		r := k.m.Rehearse(limited, site, name, i, length)
 		select {

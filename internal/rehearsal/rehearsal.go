@@ -36,6 +36,8 @@ const (
 	lookEvery  = 2 * time.Millisecond
 	largeShare = 16      // files of a sixteenth of the bytes are cloned, where that can be done
 	saidMax    = 4 << 10 // of what a rehearsal that fails says
+	slackMin   = 30 * time.Second
+	readRate   = 100 << 20 // bytes of files a second, at least
 )
 
 // Task says what is rehearsed.
@@ -46,6 +48,7 @@ type Task struct {
 	Output  string       // the file in Dir that takes what the program prints
 	Scratch string       // an empty directory
 	Budget  int64        // bytes of files that may be written or changed
+	Files   int64        // bytes of files that the generation has, without holes
 	Health  health.Check // the zero Check: only whether it survives
 	Checked bool         // Health is asked
 	For     time.Duration
@@ -139,6 +142,9 @@ func Run(ctx context.Context, t Task) Result {
 		return refused(err)
 	}
 	defer in.Close()
+	if t.Files-in.Size() > t.Budget { // nothing is read in vain
+		return refused(t.large())
+	}
 	room, err := sandbox.Enter(sandbox.Options{Scratch: t.Scratch, Budget: t.Budget, Over: in.Clones()})
 	if err != nil {
 		return refused(err)
@@ -152,7 +158,7 @@ func Run(ctx context.Context, t Task) Result {
 	case g.short != nil:
 		return refused(g.short)
 	case err != nil && short, errors.Is(err, syscall.ENOSPC):
-		return refused(fmt.Errorf("its files would have to be copied, and are more than %d MiB: %w", t.Budget>>20, err))
+		return refused(fmt.Errorf("%w: %w", t.large(), err))
 	case err != nil:
 		return refused(err)
 	case res.Fate == policy.Died && short:
@@ -163,6 +169,11 @@ func Run(ctx context.Context, t Task) Result {
 	}
 	res.Tied = len(in.Clones()) > 0
 	return res
+}
+
+// large says that there is no room for copies.
+func (t Task) large() error {
+	return fmt.Errorf("its files would have to be copied, and are more than %d MiB", t.Budget>>20)
 }
 
 // rehearse restores the generation. An error says that it could not be restored
@@ -317,4 +328,22 @@ func Means() (m policy.Means, err error) {
 		m.Load = n / float64(runtime.NumCPU())
 	}
 	return m, errors.Join(err, lerr)
+}
+
+// budgetMax is the most that a rehearsal may write or change of files, in bytes.
+const budgetMax = 1 << 30
+
+// Budget is how much a rehearsal may write or change of files.
+func Budget(m policy.Means) int64 { return min(budgetMax, max(m.Memory/4, 1<<20)) }
+
+// Affords says whether a generation may be rehearsed now that has so many bytes,
+// of which files are some: of these no more lie in memory than there may.
+func Affords(m policy.Means, bytes, files int64) bool {
+	return m.Affords(bytes - max(0, files-Budget(m)))
+}
+
+// Slack is how much longer than it is to live a rehearsal may take, to read the
+// generation and its files, to restore, and to be well.
+func Slack(files int64) time.Duration {
+	return slackMin + time.Duration(files/readRate)*time.Second
 }

@@ -30,8 +30,9 @@ type Info struct {
 	Parent      Generation // 0: none
 	CommittedAt time.Time
 	Pause       time.Duration
-	NewBytes    int64 // written to packs for this generation
-	TotalBytes  int64 // present in all sections
+	NewBytes    int64            // written to packs for this generation
+	TotalBytes  int64            // present in all sections
+	Sections    map[string]int64 // of that, by name
 	Tag         string
 	Epoch       uint64 // of the writer: how often the workload had been locked for writing
 	Meta        map[string]string

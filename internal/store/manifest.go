@@ -104,7 +104,12 @@ func (m *manifest) blob(name string) *blobRef {
 }
 
 func (m *manifest) info() Info {
+	sections := make(map[string]int64, len(m.Sections))
+	for _, s := range m.Sections {
+		sections[s.Name] = s.Pages * PageSize
+	}
 	return Info{
+		Sections:    sections,
 		Generation:  Generation(m.Generation),
 		Parent:      Generation(m.Parent),
 		CommittedAt: time.Unix(0, m.Committed),

@@ -203,7 +203,7 @@ func TestInfo(t *testing.T) {
 	}
 	want := Info{
 		Generation: 2, Parent: 1, Epoch: 1, Pause: time.Millisecond, Tag: "tag", Meta: map[string]string{"a": "b"},
-		CommittedAt: time.Unix(1700000000, 5), NewBytes: infos[1].NewBytes, TotalBytes: PageSize,
+		CommittedAt: time.Unix(1700000000, 5), NewBytes: infos[1].NewBytes, TotalBytes: PageSize, Sections: map[string]int64{"mem": PageSize},
 	}
 	if diff := cmp.Diff(want, infos[1]); diff != "" {
 		t.Error(diff)
