@@ -1,11 +1,13 @@
 package description_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -140,7 +142,8 @@ func TestEvents(t *testing.T) {
 	if _, err := unix.Read(fd, buf); err != unix.EAGAIN {
 		t.Errorf("after five: %v, not EAGAIN", err)
 	}
-	tfd, err := description.Timerfd(&image.Timerfd{Clock: unix.CLOCK_MONOTONIC, Setting: image.Interval{Value: [2]int64{1000, 0}, Every: [2]int64{7, 5}}})
+	tfd, err := description.Timerfd(&image.Timerfd{Clock: unix.CLOCK_MONOTONIC, Setting: image.Interval{Value: [2]int64{2000, 0}, Every: [2]int64{7, 5}}},
+		image.Clock{}, 1000e9)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +154,53 @@ func TestEvents(t *testing.T) {
 	}
 	if spec.Interval != (unix.Timespec{Sec: 7, Nsec: 5}) || spec.Value.Sec < 900 || spec.Value.Sec > 1000 {
 		t.Errorf("the timer is %+v", spec)
+	}
+}
+
+// TestTicks: a periodic timer stays in step, and what came due meanwhile is read.
+func TestTicks(t *testing.T) {
+	fd, err := description.Timerfd(&image.Timerfd{Clock: unix.CLOCK_MONOTONIC, Ticks: 3,
+		Setting: image.Interval{Value: [2]int64{100, 0}, Every: [2]int64{1000, 0}}}, image.Clock{}, 2200e9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	var spec unix.ItimerSpec
+	if err := unix.TimerfdGettime(fd, &spec); err != nil {
+		t.Fatal(err)
+	}
+	if spec.Value.Sec < 800 || spec.Value.Sec > 900 {
+		t.Errorf("the next tick comes in %d s, not 900", spec.Value.Sec)
+	}
+	b := make([]byte, 8)
+	if _, err := unix.Read(fd, b); err != nil || binary.LittleEndian.Uint64(b) != 6 {
+		t.Errorf("%d ticks (%v), not the three that were unread and three more", binary.LittleEndian.Uint64(b), err)
+	}
+}
+
+// TestTimeOfDay: what waits for a time of day waits for the same one again, as
+// long as the machine may have been off.
+func TestTimeOfDay(t *testing.T) {
+	now := time.Now()
+	at := image.Clock{Realtime: now.Add(-time.Hour).UnixNano()}
+	left := func(value int64) time.Duration {
+		fd, err := description.Timerfd(&image.Timerfd{Clock: unix.CLOCK_REALTIME, Settime: unix.TFD_TIMER_ABSTIME | unix.TFD_TIMER_CANCEL_ON_SET,
+			Setting: image.Interval{Value: [2]int64{value, 0}}}, at, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		var spec unix.ItimerSpec
+		if err := unix.TimerfdGettime(fd, &spec); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(spec.Value.Nano())
+	}
+	if got := left(7200); got < 50*time.Minute || got > time.Hour {
+		t.Errorf("%v are left of two hours an hour ago", got)
+	}
+	if got := left(1800); got != 0 {
+		t.Errorf("%v are left of half an hour an hour ago", got)
 	}
 }
 

@@ -65,25 +65,35 @@ func writeCount(fd int, n uint64) error {
 }
 
 // Timerfd makes a timerfd with the time that was left. Expirations that
-// nobody has read come again at once.
-func Timerfd(t *image.Timerfd) (int, error) {
+// nobody has read come again at once. One that waits for a time of day waits
+// for it again; of all others passed ns have gone by.
+func Timerfd(t *image.Timerfd, at image.Clock, passed int64) (int, error) {
 	fd, err := unix.TimerfdCreate(t.Clock, unix.TFD_CLOEXEC)
 	if err != nil {
 		return -1, err
 	}
-	spec := unix.ItimerSpec{Value: unix.Timespec{Sec: t.Setting.Value[0], Nsec: t.Setting.Value[1]},
-		Interval: unix.Timespec{Sec: t.Setting.Every[0], Nsec: t.Setting.Every[1]}}
-	if t.Ticks > 0 && spec.Value.Nano() == 0 {
+	set, ticks, flags := t.Setting, t.Ticks, 0
+	realtime := t.Clock == unix.CLOCK_REALTIME || t.Clock == unix.CLOCK_REALTIME_ALARM
+	if realtime && t.Settime&unix.TFD_TIMER_ABSTIME != 0 && set.Value != [2]int64{} {
+		set, flags = set.After(-at.Realtime, 1e9), t.Settime
+	} else {
+		missed := set.Missed(passed)
+		ticks += uint64(missed)
+		set = set.After(passed-missed*(set.Every[0]*1e9+set.Every[1]), 1e9)
+	}
+	spec := unix.ItimerSpec{Value: unix.Timespec{Sec: set.Value[0], Nsec: set.Value[1]},
+		Interval: unix.Timespec{Sec: set.Every[0], Nsec: set.Every[1]}}
+	if ticks > 0 && spec.Value.Nano() == 0 {
 		spec.Value.Nsec = 1
 	}
-	if err := unix.TimerfdSettime(fd, 0, &spec, nil); err != nil {
+	if err := unix.TimerfdSettime(fd, flags, &spec, nil); err != nil {
 		return -1, err
 	}
-	if t.Ticks > 0 && t.Setting.Value == [2]int64{} {
+	if ticks > 0 && t.Setting.Value == [2]int64{} {
 		return fd, nil
 	}
-	if t.Ticks > 0 {
-		_ = sys.SetTimerfdTicks(fd, t.Ticks) // without CONFIG_CHECKPOINT_RESTORE they come late
+	if ticks > 0 {
+		_ = sys.SetTimerfdTicks(fd, ticks) // without CONFIG_CHECKPOINT_RESTORE they come late
 	}
 	return fd, nil
 }

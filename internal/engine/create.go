@@ -70,28 +70,7 @@ func (r *restorer) useShop(b *builtProcess) error {
 // hole finds room of the workshop's size from at on: clear of every area of
 // the image, of the fresh init (which lies high) and of the lowest addresses.
 func (r *restorer) hole(at abi.Addr) (abi.Addr, error) {
-	type span struct{ start, end abi.Addr }
-	var taken []span
-	for _, s := range r.tree.Spaces {
-		for _, a := range s.Areas {
-			taken = append(taken, span{a.Start, a.End})
-		}
-	}
-	slices.SortFunc(taken, func(a, b span) int {
-		if a.start < b.start {
-			return -1
-		}
-		return 1
-	})
-	for _, t := range taken {
-		if t.end <= at {
-			continue
-		}
-		if t.start >= at+shopSize {
-			break
-		}
-		at = (t.end + 0xffffff) &^ 0xffffff
-	}
+	at = r.tree.Hole(at, shopSize)
 	if at+shopSize >= r.arch.StackTop-(1<<36) {
 		return 0, fmt.Errorf("the program leaves no hole in its address space")
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -277,7 +276,7 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 // another name that does: the old one may have been removed, or given to
 // another file, or a mount may lie over it.
 func (d *dumper) named(c *descriptor, desc *image.Description, st *syscall.Stat_t) error {
-	if !strings.HasPrefix(desc.Path, "/") || ofProcess(desc.Path) {
+	if _, task := procfs.ParseTaskPath(desc.Path); task || !strings.HasPrefix(desc.Path, "/") {
 		return c.refuse(desc.Path+",", "")
 	}
 	var at syscall.Stat_t
@@ -341,16 +340,14 @@ func (d *dumper) procFile(c *descriptor, desc *image.Description) error {
 	if desc.Kind != image.Directory {
 		desc.Kind = image.Regular
 	}
-	first, _, _ := strings.Cut(strings.TrimPrefix(c.link, "/proc/"), "/")
-	if pid, err := strconv.Atoi(first); err == nil {
-		for _, p := range d.f.processes {
-			if p.ns == pid {
-				return nil
-			}
-		}
+	p, ok := procfs.ParseTaskPath(c.link)
+	if !ok || slices.ContainsFunc(d.f.processes, func(of *process) bool { return of.ns == p.PID }) {
+		return nil
+	}
+	if _, err := os.Lstat(d.f.tree.inside(p.Of(p.PID, p.TID))); err == nil {
 		return c.refuse("the /proc file of a process outside ("+c.link+")", "")
 	}
-	return nil
+	return nil // it has ended
 }
 
 // device describes a character device that has no state of its own, or a

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/description"
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/namespace"
+	"github.com/wakepoint/wakepoint/internal/procfs"
+	"github.com/wakepoint/wakepoint/internal/tape"
 )
 
 // openDescriptions makes every open file description here; the processes,
@@ -18,7 +21,11 @@ import (
 // in a second round.
 func (r *restorer) openDescriptions() error {
 	r.files = make([]*os.File, len(r.tree.Descriptions))
-	m := maker{r: r, pipes: description.Pipes{}, sockets: map[uint64]int{}, ghosts: map[int]*builtProcess{}}
+	passed, err := r.sinceImage()
+	if err != nil {
+		return err
+	}
+	m := maker{r: r, passed: passed, pipes: description.Pipes{}, sockets: map[uint64]int{}, ghosts: map[int]*builtProcess{}}
 	for i := range r.tree.Descriptions {
 		if s := r.tree.Descriptions[i].Socket; s != nil {
 			m.sockets[s.Cookie] = i
@@ -36,12 +43,6 @@ func (r *restorer) openDescriptions() error {
 		return err
 	}
 	return m.close()
-}
-
-// ofProcess says whether a path is that of a process in /proc.
-func ofProcess(path string) bool {
-	rest, ok := strings.CutPrefix(path, "/proc/")
-	return ok && rest != "" && rest[0] >= '1' && rest[0] <= '9'
 }
 
 // deadPidfd makes a pidfd of a process of the tree that has ended; they are all
@@ -65,6 +66,7 @@ func describeForPeople(d *image.Description) string {
 // maker makes descriptions.
 type maker struct {
 	r       *restorer
+	passed  int64 // see sinceImage
 	pipes   description.Pipes
 	sockets map[uint64]int // cookie to description
 	gone    []gonePeer
@@ -96,7 +98,7 @@ func (m *maker) open(i int, d *image.Description) error {
 	case image.Eventfd:
 		fd, err = description.Eventfd(d.Event)
 	case image.TimerfdKind:
-		fd, err = description.Timerfd(d.Timerfd)
+		fd, err = description.Timerfd(d.Timerfd, m.r.tree.Clock, m.passed)
 	case image.Signalfd:
 		fd, err = unix.Signalfd(-1, &unix.Sigset_t{Val: [16]uint64{d.Mask}}, unix.SFD_CLOEXEC)
 	case image.EpollKind:
@@ -136,17 +138,16 @@ func (m *maker) file(d *image.Description) (int, error) {
 	if d.Object >= 0 {
 		return m.object(d, flags)
 	}
-	fd, err := unix.Open(m.r.inside(d.Path), flags, 0)
+	path, err := m.taskPath(d.Path)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Open(m.r.inside(path), flags, 0)
 	if err == unix.ENOENT && d.Kind == image.Regular && flags&unix.O_ACCMODE == unix.O_RDONLY && m.r.o.Kept != nil {
 		fd, err = m.keptFile(d, flags, err)
 	}
 	if err != nil {
 		return -1, err
-	}
-	if d.Kind == image.Directory && d.Pos != 0 {
-		// ext4 begins where the first read finds it: one at the end would leave
-		// the directory empty after a rewind (ext4_dx_readdir).
-		_, _ = unix.ReadDirent(fd, make([]byte, 4096))
 	}
 	if d.Kind == image.Regular && d.Pos != 0 || d.Kind == image.Directory {
 		if d.Kind == image.Directory {
@@ -160,6 +161,31 @@ func (m *maker) file(d *image.Description) (int, error) {
 		}
 	}
 	return fd, nil
+}
+
+// taskPath makes sure that what a path of /proc names is there: the task, or
+// one in its place that ends as soon as the files are open, and the descriptor
+// that fdinfo shows. Other paths stay as they are.
+func (m *maker) taskPath(path string) (string, error) {
+	p, ok := procfs.ParseTaskPath(path)
+	if !ok {
+		return path, nil
+	}
+	is := func(th image.Thread) bool { return th.TID == p.TID }
+	if b := m.r.built[p.PID]; p.TID != 0 && (b == nil || b.image == nil || !slices.ContainsFunc(b.image.Threads, is)) {
+		p.PID = p.TID
+	}
+	b, err := m.actor(p.PID)
+	if err != nil || p.FD < 0 {
+		return p.Of(p.PID, p.TID), err
+	}
+	tp := new(tape.Tape)
+	tp.Try("dup3", m.r.arch.NR.Dup3, tape.N(namespace.FDSelf), tape.N(p.FD), tape.N(unix.O_CLOEXEC))
+	if err := m.r.raiseFiles(b); err != nil {
+		return "", err
+	}
+	_, err = b.leader().Play(&b.space, tp)
+	return p.Of(p.PID, p.TID), err
 }
 
 // keptFile opens what was read under a name that is not there any more.

@@ -147,8 +147,8 @@ func (r *restorer) build(ctx context.Context) error {
 			{"build the address spaces", r.buildSpaces},
 			{"fill the memory", r.fillMemory},
 			{"set up the groups", r.setGroups},
-			{"open the descriptors", r.fillTables},
 			{"create the threads", r.createThreads},
+			{"open the descriptors", r.fillTables}, // some are files of threads
 			{"set up the processes", r.setProcesses},
 			{"end the zombies", r.endZombies},
 			{"set up the threads", r.setThreads},

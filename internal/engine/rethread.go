@@ -84,7 +84,11 @@ func (r *restorer) setProcesses() error {
 		if err := r.primeAll(b); err != nil {
 			return fmt.Errorf("process %d: %w", b.ns, err)
 		}
-		if _, err := b.leader().Play(&b.space, r.planProcess(b.image)); err != nil {
+		passed, err := r.sinceImage()
+		if err != nil {
+			return err
+		}
+		if _, err := b.leader().Play(&b.space, r.planProcess(b.image, passed)); err != nil {
 			return fmt.Errorf("process %d: %w", b.ns, err)
 		}
 		if err := r.fromOutside(b); err != nil {
@@ -94,8 +98,9 @@ func (r *restorer) setProcesses() error {
 	return r.stopProcesses()
 }
 
-// planProcess is the tape of setProcesses.
-func (r *restorer) planProcess(p *image.Process) *tape.Tape {
+// planProcess is the tape of setProcesses. Since the image was taken passed ns
+// have gone by on the monotonic clock.
+func (r *restorer) planProcess(p *image.Process, passed int64) *tape.Tape {
 	nr := &r.arch.NR
 	tp := new(tape.Tape)
 	for _, a := range p.Actions {
@@ -124,7 +129,7 @@ func (r *restorer) planProcess(p *image.Process) *tape.Tape {
 	if p.LockFuture != 0 {
 		tp.Add("mlockall", nr.Mlockall, tape.N(p.LockFuture))
 	}
-	r.planTimers(tp, p)
+	r.planTimers(tp, p, passed)
 	return tp
 }
 
@@ -156,12 +161,15 @@ func (r *restorer) planLocked(tp *tape.Tape, s *image.Space) {
 
 // planTimers makes the timers. Their ids are given out in order, so that those
 // between are made and deleted.
-func (r *restorer) planTimers(tp *tape.Tape, p *image.Process) {
+func (r *restorer) planTimers(tp *tape.Tape, p *image.Process, passed int64) {
 	nr := &r.arch.NR
 	for which, t := range p.Itimers {
 		if t != (image.Interval{}) {
 			if t.Value == [2]int64{} { // its signal is pending, or it is less than a microsecond
 				t.Value = t.Every
+			}
+			if which == 0 { // ITIMER_REAL; the others count processor time
+				t = t.After(passed, 1e6)
 			}
 			d := tp.Words(uint64(t.Every[0]), uint64(t.Every[1]), uint64(t.Value[0]), uint64(t.Value[1]))
 			tp.Add("setitimer", nr.Setitimer, tape.N(which), tape.At(d, 0), tape.N(0))
@@ -185,6 +193,9 @@ func (r *restorer) planTimers(tp *tape.Tape, p *image.Process) {
 		}
 		tp.Add("timer_create", nr.TimerCreate, tape.N(clock), tape.At(sigevent(tp, t), 0), tape.At(id, 0))
 		s := t.Setting
+		if clock >= 0 && clock != unix.CLOCK_PROCESS_CPUTIME_ID && clock != unix.CLOCK_THREAD_CPUTIME_ID {
+			s = s.After(passed, 1e9)
+		}
 		d := tp.Words(uint64(s.Every[0]), uint64(s.Every[1]), uint64(s.Value[0]), uint64(s.Value[1]))
 		tp.Add("timer_settime", nr.TimerSettime, tape.N(t.ID), tape.N(0), tape.At(d, 0), tape.N(0))
 	}

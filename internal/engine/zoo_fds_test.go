@@ -18,6 +18,6 @@ func named(names string) []animal {
 func TestZooFDs(t *testing.T) {
 	zoo(t, "fds", named(`regular shared_offset directory directory_end pipes packet_pipe half_pipe pipeline fifo fifo_processes
 		eventfds signalfds inotifies inotify_queue pidfds pidfd_zombie pidfd_dead devices path_only locks numbers deleted
-		renamed proc_files`))
+		renamed proc_files proc_tasks`))
 	zoo(t, "fds", []animal{{name: "shared_table", refused: "CLONE_FILES"}})
 }

@@ -115,6 +115,27 @@ type Interval struct {
 	Value, Every [2]int64
 }
 
+// After is what is left of it when ns have passed; unit is the number of
+// fractions in a second. What has come due in the meantime comes at once.
+func (i Interval) After(ns, unit int64) Interval {
+	if i.Value == [2]int64{} {
+		return i
+	}
+	left := max(i.Value[0]*unit+i.Value[1]-ns/(1e9/unit), 1)
+	i.Value = [2]int64{left / unit, left % unit}
+	return i
+}
+
+// Missed is how often a periodic one of seconds and nanoseconds has come due
+// when ns have passed, 0 for any other.
+func (i Interval) Missed(ns int64) int64 {
+	value, every := i.Value[0]*1e9+i.Value[1], i.Every[0]*1e9+i.Every[1]
+	if value == 0 || every == 0 || ns < value {
+		return 0
+	}
+	return (ns-value)/every + 1
+}
+
 // Timer is a POSIX timer.
 type Timer struct {
 	ID      int      `cbor:"id"`

@@ -158,3 +158,49 @@ func (r *Reader) readLink(path string) (string, error) {
 		}
 	}
 }
+
+// A TaskPath is the path of a file or directory of a process in /proc.
+type TaskPath struct {
+	PID  int
+	TID  int    // of /proc/PID/task/TID, 0 otherwise
+	Rest string // what follows, "" for the directory of the process itself
+	FD   int    // of fdinfo/FD, -1 otherwise
+}
+
+// ParseTaskPath reads a path as a magic link gives it, with or without the mark
+// of what is deleted.
+func ParseTaskPath(path string) (TaskPath, bool) {
+	p := TaskPath{FD: -1}
+	rest, ok := strings.CutPrefix(strings.TrimSuffix(path, deletedSuffix), "/proc/")
+	first, rest, _ := strings.Cut(rest, "/")
+	if p.PID = number(first); !ok || p.PID <= 0 {
+		return TaskPath{}, false
+	}
+	if in, ok := strings.CutPrefix(rest, "task/"); ok {
+		first, in, _ = strings.Cut(in, "/")
+		p.TID, rest = number(first), in
+	}
+	if fd, ok := strings.CutPrefix(rest, "fdinfo/"); ok {
+		p.FD = number(fd)
+	}
+	p.Rest = rest
+	return p, true
+}
+
+// Of is the path of the same file of another task.
+func (p TaskPath) Of(pid, tid int) string {
+	dir := "/proc/" + strconv.Itoa(pid)
+	if p.TID != 0 {
+		dir += "/task/" + strconv.Itoa(tid)
+	}
+	return strings.TrimSuffix(dir+"/"+p.Rest, "/")
+}
+
+// number is a decimal number, -1 for anything else.
+func number(s string) int {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return -1
+	}
+	return int(n)
+}

@@ -29,3 +29,27 @@ func TestParseLink(t *testing.T) {
 		}
 	}
 }
+
+func TestParseTaskPath(t *testing.T) {
+	for _, c := range []struct {
+		path string
+		want TaskPath
+		of   string // process 7, thread 8
+	}{
+		{"/proc/12", TaskPath{PID: 12, FD: -1}, "/proc/7"},
+		{"/proc/12/status", TaskPath{PID: 12, Rest: "status", FD: -1}, "/proc/7/status"},
+		{"/proc/12/task", TaskPath{PID: 12, Rest: "task", FD: -1}, "/proc/7/task"},
+		{"/proc/12/task/13", TaskPath{PID: 12, TID: 13, FD: -1}, "/proc/7/task/8"},
+		{"/proc/12/task/13/stat (deleted)", TaskPath{PID: 12, TID: 13, Rest: "stat", FD: -1}, "/proc/7/task/8/stat"},
+		{"/proc/12/task/13/fdinfo/5", TaskPath{PID: 12, TID: 13, Rest: "fdinfo/5", FD: 5}, "/proc/7/task/8/fdinfo/5"},
+		{"/proc/12/fdinfo/x", TaskPath{PID: 12, Rest: "fdinfo/x", FD: -1}, "/proc/7/fdinfo/x"},
+		{"/proc/0/status", TaskPath{}, ""},
+		{"/proc/version", TaskPath{}, ""},
+		{"/tmp/12/status", TaskPath{}, ""},
+	} {
+		got, ok := ParseTaskPath(c.path)
+		if got != c.want || ok != (c.of != "") || ok && got.Of(7, 8) != c.of {
+			t.Errorf("%q: got %+v %v, of another %q", c.path, got, ok, got.Of(7, 8))
+		}
+	}
+}

@@ -591,6 +591,57 @@ static void proc_files(void) {
 	}
 }
 
+// Files of /proc of threads, of descriptors, and of tasks that have ended.
+static volatile int proc_status, proc_tid;
+static void *proc_thread(void *p) {
+	proc_tid = gettid();
+	proc_status = open("/proc/thread-self/status", O_RDONLY);
+	while (p) nap(50);
+	return 0;
+}
+static int proc_open(const char *form, int a, int b) {
+	char path[64];
+	snprintf(path, sizeof path, form, a, b);
+	int f = open(path, O_RDONLY);
+	if (f < 0) bad("open %s", path);
+	return f;
+}
+static void proc_shows(int f, const char *want, long n) {
+	char b[4096], line[64];
+	ssize_t k = pread(f, b, sizeof b - 1, 0);
+	MUST(k > 0);
+	b[k] = 0;
+	snprintf(line, sizeof line, want, n);
+	CHECK(strstr(b, line));
+}
+static void proc_tasks(void) {
+	pthread_t t;
+	char b[64];
+	MUST(pthread_create(&t, 0, proc_thread, b) == 0);
+	while (proc_status == 0) nap(1);
+	int status = proc_status, tid = proc_tid, dir = proc_open("/proc/self/task/%d", tid, 0);
+	int data = open("data", O_RDWR | O_CREAT | O_TRUNC, 0600);
+	MUST(write(data, "0123456789", 10) == 10 && dup2(data, 700) == 700 && lseek(data, 7, SEEK_SET) == 7);
+	int info = proc_open("/proc/self/fdinfo/%d", 700, 0), of_thread = proc_open("/proc/self/task/%d/fdinfo/%d", tid, data);
+	proc_status = 0;
+	MUST(pthread_create(&t, 0, proc_thread, 0) == 0 && pthread_join(t, 0) == 0);
+	int ended = proc_status;
+	pid_t child = fork();
+	if (child == 0) for (;;) pause();
+	int of_child = proc_open("/proc/%d/stat", child, 0);
+	MUST(kill(child, SIGKILL) == 0 && waitpid(child, 0, 0) == child);
+	while (pread(ended, b, sizeof b, 0) >= 0) nap(1); // it ends a little later than it is joined
+	for (;;) {
+		proc_shows(status, "\nPid:\t%ld\n", tid);
+		MUST(faccessat(dir, "stat", F_OK, 0) == 0);
+		proc_shows(info, "pos:\t%ld\n", 7);
+		proc_shows(of_thread, "pos:\t%ld\n", 7);
+		CHECK(pread(ended, b, sizeof b, 0) == -1 && errno == ESRCH);
+		CHECK(pread(of_child, b, sizeof b, 0) == -1 && errno == ESRCH);
+		ok();
+	}
+}
+
 // Another table shared by two processes (CLONE_FILES), or another cwd (CLONE_FS).
 static int sharing(void *p) {
 	int fd = *(int *)p;
@@ -625,5 +676,5 @@ static void shared_table(void) {
 struct animal animals[] = {
 	A(regular), A(shared_offset), A(directory), A(directory_end), A(pipes), A(packet_pipe), A(half_pipe), A(pipeline), A(fifo), A(fifo_processes),
 	A(eventfds), A(signalfds), A(inotifies), A(inotify_queue), A(pidfds), A(pidfd_zombie), A(pidfd_dead), A(devices), A(path_only),
-	A(locks), A(numbers), A(deleted), A(renamed), A(proc_files), A(shared_table), {0, 0},
+	A(locks), A(numbers), A(deleted), A(renamed), A(proc_files), A(proc_tasks), A(shared_table), {0, 0},
 };

@@ -48,9 +48,21 @@ __attribute__((unused)) static long now_ms(void) {
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+// stalled is the longest time between two looks at the clock: on a busy machine
+// nothing can be on time that the animal sees only later. Two seconds of it
+// are too many for any excuse.
+static long looked, stalled;
+__attribute__((unused)) static long look(void) {
+	long t = now_ms();
+	if (looked && t - looked > stalled && t - looked < 2000) stalled = t - looked;
+	return looked = t;
+}
+
 __attribute__((unused)) static void nap(long ms) {
 	struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+	look();
 	while (clock_nanosleep(CLOCK_MONOTONIC, 0, &t, &t) == EINTR);
+	look();
 }
 
 static long rounds;
