@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"net"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/keeper"
 	"github.com/wakepoint/wakepoint/internal/terminal"
 )
@@ -40,5 +44,31 @@ func (a *app) attachTo(ctx context.Context, s keeper.Site, name string, readOnly
 	if err != nil {
 		return terminal.Outcome{}, err
 	}
-	return terminal.Attach(conn, a.in, a.out, terminal.AttachOptions{ReadOnly: readOnly})
+	again := func(left context.Context) (net.Conn, error) { return rejoin(left, s, name, readOnly) }
+	return terminal.Attach(conn, a.in, a.out, terminal.AttachOptions{ReadOnly: readOnly, Again: again})
+}
+
+const (
+	rejoinMax   = 15 * time.Second      // for a keeper to come that answers
+	rejoinAgain = 50 * time.Millisecond // between looks
+)
+
+// rejoin attaches again where the keeper was lost that did it: one that was
+// upgraded goes on at once, and one that died is soon replaced.
+func rejoin(ctx context.Context, s keeper.Site, name string, readOnly bool) (net.Conn, error) {
+	for end := time.Now().Add(rejoinMax); ; {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(rejoinAgain):
+		}
+		conn, err := keeper.Attach(ctx, s, name, readOnly)
+		if err == nil || time.Now().After(end) {
+			return conn, err
+		}
+		v, serr := keeper.StatusOf(ctx, s, name)
+		if serr != nil || !slices.Contains([]api.State{api.Running, api.Starting, api.Restoring}, v.State) {
+			return nil, err
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +19,9 @@ import (
 	"github.com/wakepoint/wakepoint/internal/screen"
 )
 
+// heldMax is what a person may type while there is no connection.
+const heldMax = 64 << 10
+
 // ErrLost is what Attach returns when the connection ended without a word:
 // the keeper is gone, or it let a viewer go that did not read.
 var ErrLost = errors.New("connection to the terminal lost")
@@ -24,6 +29,10 @@ var ErrLost = errors.New("connection to the terminal lost")
 // AttachOptions of one viewer.
 type AttachOptions struct {
 	ReadOnly bool // nothing that is typed reaches the program, nor the window's size
+	// Again connects to the hub that takes the place of one whose connection was
+	// lost, for as long as that may take; nil: there is none. ctx ends when the
+	// person leaves.
+	Again func(ctx context.Context) (net.Conn, error)
 }
 
 // Outcome is how a viewer's visit ended.
@@ -40,8 +49,9 @@ type Outcome struct {
 // something else than a terminal. While it runs, SIGTERM, SIGHUP and SIGINT
 // to this process detach.
 func Attach(conn net.Conn, in, out *os.File, o AttachOptions) (Outcome, error) {
-	defer conn.Close()
-	a := &attachment{conn: conn, in: in, out: out, o: o, left: make(chan struct{}), screen: screen.New(screen.Size{Rows: 300, Cols: 200})}
+	a := &attachment{in: in, out: out, o: o, left: make(chan struct{}), screen: newScreen()}
+	a.conn.Store(&conn)
+	defer func() { (*a.conn.Load()).Close() }()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGWINCH, unix.SIGTERM, unix.SIGHUP, unix.SIGINT)
 	defer signal.Stop(signals)
@@ -59,7 +69,7 @@ func Attach(conn net.Conn, in, out *os.File, o AttachOptions) (Outcome, error) {
 	defer restore()
 	defer func() { out.Write(a.farewell()) }()
 
-	if err := a.send(kindHello, hello{readOnly: o.ReadOnly, size: sizeOf(out)}.encode()); err != nil {
+	if err := a.greet(conn, false); err != nil && o.Again == nil {
 		wake.Close()
 		return Outcome{}, fmt.Errorf("attach: %w", err)
 	}
@@ -74,41 +84,108 @@ func Attach(conn net.Conn, in, out *os.File, o AttachOptions) (Outcome, error) {
 	return outcome, err
 }
 
+// newScreen is of nobody's size: a scroll region of any terminal fits in.
+func newScreen() *screen.Screen { return screen.New(screen.Size{Rows: 300, Cols: 200}) }
+
 // attachment is one visit.
 type attachment struct {
-	conn    net.Conn
+	conn    atomic.Pointer[net.Conn]
 	in, out *os.File
 	o       AttachOptions
 
 	// screen follows what is shown, so that leaving in the middle of a
-	// full-screen program gives the person's terminal back as it was. Its size
-	// is nobody's: a scroll region of any terminal fits in. Used by watch, then
-	// by Attach.
+	// full-screen program gives the person's terminal back as it was. Used by
+	// watch, then by Attach.
 	screen *screen.Screen
 
 	leave sync.Once
 	left  chan struct{} // closed when the person wants to leave
 
-	sending sync.Mutex // one frame at a time; taken alone
+	sending sync.Mutex // one frame at a time, and what follows; taken alone
+	joined  bool       // the hub has answered, and the connection was not lost since
+	held    []byte     // frames of what was typed while that was not so
+}
+
+// greet says the first words on a connection.
+func (a *attachment) greet(conn net.Conn, again bool) error {
+	h := hello{readOnly: a.o.ReadOnly, again: again, size: sizeOf(a.out)}
+	_, err := conn.Write(appendFrame(nil, kindHello, h.encode()))
+	return err
 }
 
 func (a *attachment) send(kind byte, payload []byte) error {
 	a.sending.Lock()
 	defer a.sending.Unlock()
-	_, err := a.conn.Write(appendFrame(nil, kind, payload))
-	return err
+	frame := appendFrame(nil, kind, payload)
+	if a.joined || a.o.Again == nil {
+		_, err := (*a.conn.Load()).Write(frame)
+		if err == nil || a.o.Again == nil {
+			return err
+		}
+		a.joined = false
+	}
+	if kind == kindData && len(a.held) < heldMax {
+		a.held = append(a.held, frame...)
+	}
+	return nil
+}
+
+// answered notes that the hub has taken this viewer. What was typed and what
+// the window's size became meanwhile follows; what cannot be written is lost
+// with the connection, as watch will see.
+func (a *attachment) answered(conn net.Conn) {
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	if a.joined {
+		return
+	}
+	a.joined = true
+	if s := sizeOf(a.out); s.known() && !a.o.ReadOnly {
+		conn.Write(appendFrame(nil, kindResize, s.encode()))
+	}
+	conn.Write(a.held)
+	a.held = nil
+}
+
+// rejoin goes on with another connection, in the place of one that was lost:
+// the person sees the screen drawn again, and what was typed meanwhile counts.
+func (a *attachment) rejoin() error {
+	(*a.conn.Load()).Close() // nobody waits for it any more
+	a.sending.Lock()
+	a.joined = false
+	a.sending.Unlock()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() {
+		select {
+		case <-a.left:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	conn, err := a.o.Again(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := a.out.Write(a.screen.Leave()); err != nil {
+		conn.Close()
+		return err
+	}
+	a.screen = newScreen()
+	a.conn.Store(&conn)
+	if a.leaves() { // who left closed only the former one
+		conn.Close()
+	}
+	a.greet(conn, true) // if it cannot be said, nobody answers
+	return nil
 }
 
 // farewell is what the person's terminal gets last. Who leaves a program that
 // runs on finds the cursor below its screen.
 func (a *attachment) farewell() []byte {
 	b := a.screen.Leave()
-	select {
-	case <-a.left:
-		if s := sizeOf(a.out); s.known() {
-			b = fmt.Appendf(b, "\x1b[%d;1H\r\n", s.rows)
-		}
-	default:
+	if s := sizeOf(a.out); a.leaves() && s.known() {
+		b = fmt.Appendf(b, "\x1b[%d;1H\r\n", s.rows)
 	}
 	return b
 }
@@ -117,32 +194,60 @@ func (a *attachment) farewell() []byte {
 func (a *attachment) detach() {
 	a.leave.Do(func() {
 		close(a.left)
+		conn := *a.conn.Load()
 		if a.sending.TryLock() {
-			a.conn.SetWriteDeadline(time.Now().Add(time.Second))
-			a.conn.Write(appendFrame(nil, kindDetach, nil))
+			conn.SetWriteDeadline(time.Now().Add(time.Second))
+			conn.Write(appendFrame(nil, kindDetach, nil))
 			a.sending.Unlock()
 		}
-		a.conn.Close()
+		conn.Close()
 	})
 }
 
-// watch shows what the hub sends until one side is gone.
+// watch shows what hubs send until one side is gone for good.
 func (a *attachment) watch() (Outcome, error) {
-	var buf []byte
 	for {
-		kind, p, err := readFrame(a.conn, buf)
+		o, err := a.follow()
+		if err == nil {
+			return o, nil
+		}
+		lost := errors.Is(err, ErrLost) && a.o.Again != nil
+		if !a.leaves() && lost && a.rejoin() == nil {
+			continue
+		}
+		if a.leaves() {
+			return Outcome{Detached: true}, nil
+		}
+		return o, err
+	}
+}
+
+// leaves says whether the person wants to leave.
+func (a *attachment) leaves() bool {
+	select {
+	case <-a.left:
+		return true
+	default:
+		return false
+	}
+}
+
+// follow shows what one hub sends until its connection ends.
+func (a *attachment) follow() (Outcome, error) {
+	var buf []byte
+	conn, joined := *a.conn.Load(), false
+	for {
+		kind, p, err := readFrame(conn, buf)
 		if err != nil {
-			select {
-			case <-a.left:
-				return Outcome{Detached: true}, nil
-			default:
-			}
-			if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET) {
 				err = ErrLost
 			}
 			return Outcome{}, fmt.Errorf("attach: %w", err)
 		}
-		buf = p
+		if buf = p; !joined {
+			joined = true
+			a.answered(conn)
+		}
 		switch kind {
 		case kindData:
 			a.screen.Write(p)

@@ -21,15 +21,19 @@ import (
 //	5       len   payload
 //
 //	kind  from    payload
-//	1     viewer  hello: version (1 byte, 1), flags (1 byte, bit 0: read only),
-//	              rows (2), columns (2); the first frame, and only the first
+//	1     viewer  hello: version (1 byte, 1), flags (1 byte; bit 0: read only,
+//	              bit 1: it was here before, and shows nothing else), rows (2),
+//	              columns (2); the first frame, and only the first
 //	2     both    data: bytes typed, bytes shown
 //	3     viewer  resize: rows (2), columns (2)
 //	4     viewer  detach: empty
 //	5     hub     end: the program's wait status as wait(2) encodes it (4 bytes),
 //	              or empty when it is not known; the last frame
 //
-// The hub says nothing before it has read the hello. A frame is valid if its
+// The hub says nothing before it has read the hello. One that ends its side of
+// the stream without an end has left the terminal to another, which the viewer
+// finds where it found this one; until the viewer closes its side, what it has
+// sent is read. A frame is valid if its
 // kind is known, its length is the one of its kind, and it came whole. After
 // an invalid frame the connection is closed.
 const (
@@ -46,6 +50,7 @@ const (
 	payloadMax   = 64 << 10
 
 	flagReadOnly = 1 << 0
+	flagAgain    = 1 << 1
 )
 
 // errFrame says that the other side does not speak this protocol.
@@ -63,6 +68,7 @@ func (s size) screen() screen.Size { return screen.Size{Rows: int(s.rows), Cols:
 // hello is what a viewer says first.
 type hello struct {
 	readOnly bool
+	again    bool
 	size     size
 }
 
@@ -122,6 +128,9 @@ func (h hello) encode() []byte {
 	if h.readOnly {
 		flags |= flagReadOnly
 	}
+	if h.again {
+		flags |= flagAgain
+	}
 	return append([]byte{frameVersion, flags}, h.size.encode()...)
 }
 
@@ -133,7 +142,7 @@ func decodeHello(p []byte) (hello, error) {
 		return hello{}, fmt.Errorf("terminal protocol version %d is not known here (%d is)", p[0], frameVersion)
 	}
 	s, err := decodeSize(p[2:])
-	return hello{readOnly: p[1]&flagReadOnly != 0, size: s}, err
+	return hello{readOnly: p[1]&flagReadOnly != 0, again: p[1]&flagAgain != 0, size: s}, err
 }
 
 func (s size) encode() []byte {

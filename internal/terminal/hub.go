@@ -265,7 +265,9 @@ func (h *Hub) join(v *viewer, hi hello) bool {
 		h.resize(hi.size)
 	}
 	h.fit(h.size())
-	v.queueData(welcome(hi.size), h.o.QueueBytes)
+	if !hi.again {
+		v.queueData(welcome(hi.size), h.o.QueueBytes)
+	}
 	v.queueData(h.screen.Redraw(hi.size.screen()), h.o.QueueBytes+screenMax)
 	h.viewers[v] = struct{}{}
 	return true
@@ -389,26 +391,54 @@ func (h *Hub) End(wait uint32) error {
 func (h *Hub) Close() error { return h.close(nil) }
 
 func (h *Hub) close(status []byte) error {
-	h.mu.Lock()
-	if h.closed {
-		h.mu.Unlock()
+	if !h.shut() {
 		return nil
 	}
-	h.closed = true
-	h.mu.Unlock()
-
 	close(h.done)
 	h.master.SetDeadline(time.Unix(1, 0))
 	<-h.read
 	h.drain()
-
-	h.mu.Lock()
-	viewers := h.viewers
-	h.viewers = map[*viewer]struct{}{}
-	h.mu.Unlock()
-	for v := range viewers {
+	for v := range h.parted() {
 		v.end(status)
 	}
 	h.serving.Wait()
 	return h.master.Close()
+}
+
+// Leave ends the relay for another hub, which goes on with the screen that is
+// returned (Options.Screen): nothing that the program prints is lost between
+// the two, or shown twice, and nothing that a viewer types. Viewers find that
+// their connection has ended without a word, and connect again. nil when the
+// hub was closed before.
+func (h *Hub) Leave() ([]byte, error) {
+	if !h.shut() {
+		return nil, nil
+	}
+	close(h.done)
+	h.master.SetWriteDeadline(time.Now().Add(flushWait)) // nobody may read it
+	for v := range h.parted() {
+		v.part()
+	}
+	h.serving.Wait()
+	h.master.SetDeadline(time.Unix(1, 0))
+	<-h.read
+	return h.Screen(), h.master.Close()
+}
+
+// shut lets nobody in any more; false when that was so before.
+func (h *Hub) shut() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	was := h.closed
+	h.closed = true
+	return !was
+}
+
+// parted takes the viewers off the hub, which shows them nothing any more.
+func (h *Hub) parted() map[*viewer]struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	viewers := h.viewers
+	h.viewers = map[*viewer]struct{}{}
+	return viewers
 }

@@ -15,6 +15,7 @@ type viewer struct {
 	mu    sync.Mutex // guards what follows
 	queue []byte     // whole frames
 	last  bool       // nothing will follow the queue
+	parts bool       // it goes to another hub: it may still say what it has typed
 	err   error      // why the hub let the viewer go
 }
 
@@ -59,6 +60,20 @@ func (v *viewer) end(status []byte) {
 	v.nudge()
 }
 
+// part sends the viewer to another hub. What waits for it is not sent: the other
+// one shows it the whole screen.
+func (v *viewer) part() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.last {
+		return
+	}
+	v.last, v.parts, v.queue = true, true, nil
+	v.conn.SetWriteDeadline(time.Unix(1, 0))
+	v.conn.SetReadDeadline(time.Now().Add(flushWait))
+	v.nudge()
+}
+
 // finish lets send return: the viewer is gone.
 func (v *viewer) finish() {
 	v.mu.Lock()
@@ -82,14 +97,17 @@ func (v *viewer) send() {
 	var spare []byte
 	for range v.wake {
 		v.mu.Lock()
-		out, last := v.queue, v.last
+		out, last, parts := v.queue, v.last, v.parts
 		v.queue, spare = spare[:0], nil
 		v.mu.Unlock()
 		if len(out) > 0 {
-			if _, err := v.conn.Write(out); err != nil {
+			if _, err := v.conn.Write(out); err != nil && !v.leaves() {
 				v.conn.Close() // listen notices
 				return
 			}
+		}
+		if half, ok := v.conn.(interface{ CloseWrite() error }); parts && ok && half.CloseWrite() == nil {
+			return // listen goes on until it closes its side
 		}
 		if last {
 			v.conn.Close()
@@ -99,6 +117,13 @@ func (v *viewer) send() {
 			spare = out
 		}
 	}
+}
+
+// leaves says whether part was called.
+func (v *viewer) leaves() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.parts
 }
 
 func (v *viewer) reason() error {
