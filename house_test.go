@@ -32,6 +32,7 @@ internal/policy:
 internal/api:
 internal/health:
 internal/notify:
+internal/pocket:
 internal/service:
 internal/object:            internal/disk
 internal/object/s3:         internal/object
@@ -64,7 +65,7 @@ internal/web:               internal/api
 internal/generation:        internal/engine internal/files internal/image internal/store
 internal/sandbox:           internal/procfs internal/sys
 internal/rehearsal:         internal/api internal/engine internal/files internal/generation internal/health internal/policy internal/sandbox
-internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/generation internal/health internal/hint internal/image internal/notify internal/object internal/policy internal/procfs internal/redo internal/rehearsal internal/seal internal/service internal/store internal/terminal
+internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/generation internal/health internal/hint internal/image internal/notify internal/object internal/pocket internal/policy internal/procfs internal/redo internal/rehearsal internal/seal internal/service internal/store internal/terminal
 internal/vmtest:
 internal/vmtest/guest:      internal/vmtest
 packaging:

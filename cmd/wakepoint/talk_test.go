@@ -18,7 +18,7 @@ import (
 
 // scriptTalk runs a program on a terminal of 33 rows and 99 columns and talks
 // to it: lines `send "..."`, `expect "..."` and `shows "..."` of a file, in
-// turn. Then the program has to end, with the exit code that is given. What is
+// turn; `runs "..."` runs a command of sh(1) beside it. Then the program has to end, with the exit code that is given. What is
 // expected has to come after what was expected before; what shows stands on
 // the screen in the end, and blanks at the ends of its lines are none.
 func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
@@ -49,6 +49,12 @@ func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
 		case "expect":
 			if !shown.expect(text) {
 				ts.Fatalf("waited in vain for %q; the terminal was sent\n%s", text, shown.rest())
+			}
+		case "runs":
+			beside := exec.Command("sh", "-c", text)
+			beside.Dir, beside.Env = cmd.Dir, cmd.Env
+			if out, err := beside.CombinedOutput(); err != nil {
+				ts.Fatalf("%s: %v\n%s", text, err, out)
 			}
 		case "shows":
 			if !shown.shows(text) {

@@ -280,3 +280,13 @@ func (c *Capture) copy(e *Entry, f *os.File, from, to int64) error {
 }
 
 func pageUp(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }
+
+// Space says how much of the disk under a path is free for all, and how large
+// it is (statfs(2)).
+func Space(path string) (free, total int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/procfs"
 )
 
 // describeProcess fills in the spec of a process that is adopted.
@@ -51,24 +52,7 @@ func describeProcess(spec *api.Spec) error {
 }
 
 // lineOf is a process and its parents, from itself upwards.
-func lineOf(pid int) []int {
-	var line []int
-	for pid > 0 && !slices.Contains(line, pid) {
-		line = append(line, pid)
-		p, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			break
-		}
-		f := strings.Fields(string(p[strings.LastIndexByte(string(p), ')')+1:]))
-		if len(f) < 2 {
-			break
-		}
-		if pid, err = strconv.Atoi(f[1]); err != nil {
-			break
-		}
-	}
-	return line
-}
+func lineOf(pid int) []int { return procfs.NewReader("/proc").Line(pid) }
 
 // reserve makes a process the one that a workload's first run looks after,
 // unless another workload does: one program has one keeper. Nobody else

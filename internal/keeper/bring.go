@@ -14,6 +14,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
+	"github.com/wakepoint/wakepoint/internal/terminal"
 )
 
 // openRecord makes the file in which the next init records the command's
@@ -182,14 +183,17 @@ func (k *keeper) takeOver(ctx context.Context) error {
 	}
 	k.standsOn(head)
 	// What the tree has printed since that generation the keeper before us has
-	// read, and it is lost with it: the screen begins with the generation's, and
-	// the program is made to draw it again. What scrolled by is not drawn again.
-	k.shown.Stale = true
+	// read. It has handed the screen over, or it has died and that is lost with it:
+	// the screen begins with the generation's, and the program is made to draw it
+	// again. What scrolled by is not drawn again.
+	if k.shown.Stale = true; k.handed != nil {
+		k.shown, k.handed = terminal.Options{Screen: k.handed}, nil
+	}
 	if k.record, err = os.OpenFile(k.path(waitName), os.O_RDWR, 0o600); err != nil {
 		k.record = nil // adopted: nobody records its end
 	}
 	k.setTree(t, 0)
-	k.listenTo(t, 0, false)
+	k.listenTo(t, head, k.spoken.ear != nil && k.spoken.ear.Resumed())
 	k.unwatched()
 	if k.rec.run.State != api.Running {
 		k.rec.run.State, k.rec.run.Frozen = api.Running, false

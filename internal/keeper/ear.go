@@ -70,9 +70,9 @@ func (k *keeper) environment() []string {
 }
 
 // listenTo makes the words of a tree's processes count; nil is nobody's. known
-// says that it begins to run, and what it had said by then: not so where it is
-// taken over, since it may be connected to the socket of the keeper before and
-// be heard no more. There it is waited for once it has spoken.
+// says that all it says is heard, and what it had said by from: not so where it
+// is taken over and may be connected to the socket of the keeper before, where it
+// is heard no more. There it is waited for once it has spoken.
 func (k *keeper) listenTo(t tree, from store.Generation, known bool) {
 	e := k.spoken.ear
 	k.spoken = spoken{ear: e}

@@ -106,6 +106,30 @@ func TestWatchdogAsked(t *testing.T) {
 	})
 }
 
+// A keeper that goes on with the socket of the one before hears what is
+// connected to it: it waits for it from the beginning, and as long as it said
+// by the newest generation.
+func TestWatchdogHandedOver(t *testing.T) {
+	bubble(t, api.Policy{EverySeconds: 5}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		r.says("WATCHDOG_USEC=60000000\nWATCHDOG=1")
+		time.Sleep(20 * time.Second)
+		r.kill()
+		r.w.resumes = true
+		r.begin(ActRecover, RestoreOptions{})
+		time.Sleep(55 * time.Second)
+		synctest.Wait()
+		if n := len(r.w.trace("restore")); n != 0 {
+			t.Fatal("the next keeper does not wait as long as it may be silent")
+		}
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if n := len(r.w.trace("restore")); n != 1 {
+			t.Errorf("%d restores", n)
+		}
+	})
+}
+
 // A restored program that speaks of its health outlives its probation only
 // when it has done so.
 func TestWellByItsOwnWord(t *testing.T) {

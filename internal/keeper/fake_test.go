@@ -51,6 +51,7 @@ type world struct {
 	lasting   bool       // a scrub goes on until it is ended
 	ended     bool       // it was
 	ear       *fakeEar   // the last one
+	resumes   bool       // the next ones go on with its socket
 	env       []string   // of the last start
 	watch     *fakeWatch // the last one
 	blind     error      // nothing can be watched
@@ -449,6 +450,7 @@ func (w *world) says(lines string) {
 func (e *fakeEar) Path() string           { return "/run/wakepoint/web.notify" }
 func (e *fakeEar) Heard() <-chan struct{} { return e.heard }
 func (e *fakeEar) Settle()                {}
+func (e *fakeEar) Resumed() bool          { return e.w.resumes }
 
 func (e *fakeEar) Take() notify.Words {
 	e.w.mu.Lock()

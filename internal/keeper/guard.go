@@ -19,6 +19,8 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/hint"
+	"github.com/wakepoint/wakepoint/internal/notify"
+	"github.com/wakepoint/wakepoint/internal/pocket"
 	"github.com/wakepoint/wakepoint/internal/service"
 )
 
@@ -82,8 +84,12 @@ func GuardMain(args []string) error {
 	if a.report {
 		report = os.NewFile(reportFD, "report")
 	}
+	kept, err := pocket.New()
+	if err != nil {
+		return err
+	}
 	for n := 0; ; n++ {
-		status := a.keep(report)
+		status := a.keep(report, kept)
 		if report != nil {
 			_ = report.Close()
 			report = nil
@@ -97,18 +103,18 @@ func GuardMain(args []string) error {
 		}
 		a.Action, a.report = ActRecover, false
 		if n >= restarts {
+			_ = kept.Drop(notify.Kept) // the program is not made to wait that long
 			time.Sleep(slowly)
 		}
 	}
 }
 
-// keep runs one keeper to its end.
-func (a arguments) keep(report *os.File) syscall.WaitStatus {
+// keep runs one keeper to its end, who leaves what the next one needs in kept.
+func (a arguments) keep(report *os.File, kept *pocket.Pocket) syscall.WaitStatus {
 	cmd := exec.Command(a.Program, append([]string{"_keeper"}, a.args()...)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if report != nil {
-		cmd.ExtraFiles = []*os.File{report}
-	}
+	cmd.ExtraFiles = append([]*os.File{report}, kept.Files()...)
+	cmd.Env = append(os.Environ(), pocket.Environ(reportFD+1))
 	err := cmd.Run()
 	if cmd.ProcessState == nil {
 		fmt.Fprintln(os.Stderr, "guard: start the keeper:", err)
@@ -194,6 +200,9 @@ func UnitMain(ctx context.Context, s Site, name string) error {
 			return fmt.Errorf("fetch the order: %w", err)
 		}
 		o.Action, o.RestoreOptions = order.Action, order.RestoreOptions
+	}
+	if o.pocket, err = pocket.Inherit(true); err != nil {
+		return err
 	}
 	o.Report, o.again = said, os.Args
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)

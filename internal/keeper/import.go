@@ -273,7 +273,7 @@ func (in *incoming) Record(name string, data []byte) error {
 		if err = json.Unmarshal(data, in.policy); err == nil {
 			err = checkPolicy(*in.policy)
 		}
-		if free, _, serr := space(in.st.Dir()); serr == nil && in.policy.KeepSizeBytes > 0 {
+		if free, _, serr := files.Space(in.st.Dir()); serr == nil && in.policy.KeepSizeBytes > 0 {
 			in.policy.KeepSizeBytes = min(in.policy.KeepSizeBytes, policy.KeepSize(free))
 		}
 	default:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/hint"
 	"github.com/wakepoint/wakepoint/internal/notify"
 	"github.com/wakepoint/wakepoint/internal/policy"
@@ -60,7 +61,7 @@ func Launch(ctx context.Context, s Site, spec api.Spec, p api.Policy, progress P
 	if st.Volatile() {
 		notes = append(notes, "the store "+s.StoreDir+" lies in memory (tmpfs): a boot or a power cut takes it away")
 	}
-	if free, _, err := space(s.StoreDir); err == nil && p.KeepSizeBytes == 0 {
+	if free, _, err := files.Space(s.StoreDir); err == nil && p.KeepSizeBytes == 0 {
 		p.KeepSizeBytes = policy.KeepSize(free)
 	}
 	w, err := createWorkload(st, &spec)

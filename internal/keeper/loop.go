@@ -13,6 +13,7 @@ import (
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/pocket"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 	"github.com/wakepoint/wakepoint/internal/terminal"
@@ -38,6 +39,8 @@ type keeper struct {
 	tree    tree
 	hub     *terminal.Hub
 	shown   terminal.Options // with what the next hub begins
+	handed  []byte           // the screen, by the keeper before; nil: not
+	pocket  *pocket.Pocket   // for the keeper after this one; nil: none
 	record  *os.File         // the init records the command's end in it
 	inherit bool             // this very tree's last generation was committed
 	parent  store.Generation // of the next generation; 0: none
@@ -234,7 +237,7 @@ func (k *keeper) loop(ctx context.Context) error {
 			return k.told(ctx)
 		case <-k.upgrade:
 			if k.renewable(ctx) {
-				k.dropTree(nil)
+				k.handOver()
 				return errUpgrade
 			}
 		case <-k.due.C:
@@ -280,6 +283,18 @@ func (k *keeper) loop(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// handOver leaves the tree to the keeper that goes on as this process, with the
+// terminal as it stands.
+func (k *keeper) handOver() {
+	if k.hub != nil {
+		p, err := k.hub.Leave()
+		if err = errors.Join(err, k.pocket.Note(screenName, p)); err != nil {
+			k.log.Error("hand the terminal over", "err", err)
+		}
+	}
+	k.dropTree(nil)
 }
 
 // leave lets the tree run on without a keeper.

@@ -8,20 +8,19 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
 	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/health"
 	"github.com/wakepoint/wakepoint/internal/notify"
+	"github.com/wakepoint/wakepoint/internal/pocket"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
 
 // realMachine is the engine.
-type realMachine struct{}
+type realMachine struct{ pocket *pocket.Pocket }
 
 func (realMachine) Start(ctx context.Context, o engine.StartOptions) (tree, error) {
 	t, err := engine.Start(ctx, o)
@@ -53,8 +52,8 @@ func (realMachine) Restore(ctx context.Context, s engine.Source, o engine.Restor
 
 func (realMachine) GoingDown(ctx context.Context) bool { return service.GoingDown(ctx) }
 
-func (realMachine) Listen(path string, log *slog.Logger) (ear, error) {
-	e, err := notify.Listen(path, log)
+func (m realMachine) Listen(path string, log *slog.Logger) (ear, error) {
+	e, err := notify.Resume(path, m.pocket, log)
 	if err != nil {
 		return nil, err
 	}
@@ -175,17 +174,7 @@ func (r realRestored) Run() (tree, error) {
 // realVault is a store's workload.
 type realVault struct{ *store.Workload }
 
-func (v realVault) Space() (free, total int64, err error) { return space(v.Dir()) }
-
-// space says how much of the disk under a path is free for all, and how large
-// it is (statfs(2)).
-func space(path string) (free, total int64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
-	}
-	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
-}
+func (v realVault) Space() (free, total int64, err error) { return files.Space(v.Dir()) }
 
 func (v realVault) Begin(parent store.Generation, buffer int64) (draft, error) {
 	d, err := v.Workload.BeginBuffered(parent, buffer)

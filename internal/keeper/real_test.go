@@ -16,12 +16,13 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/pocket"
 )
 
 // TestMain makes the test program stand for the whole: init, guard, keeper.
 func TestMain(m *testing.M) {
 	engine.InitMain()
-	if err := noInheritance(); err != nil { // what the test's own parents left open is no program's
+	if err := pocket.BequeathNothing(); err != nil { // what the test's own parents left open is no program's
 		panic(err)
 	}
 	if len(os.Args) > 1 {

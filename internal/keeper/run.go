@@ -15,6 +15,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/hint"
+	"github.com/wakepoint/wakepoint/internal/pocket"
 	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -38,7 +39,8 @@ type Options struct {
 	Log    *slog.Logger // nil: discarded
 
 	upgrade <-chan os.Signal
-	again   []string // the command line of a keeper that takes over from this one
+	again   []string       // the command line of a keeper that takes over from this one
+	pocket  *pocket.Pocket // what the keepers of a workload hand on; nil: nothing
 }
 
 // Run is a keeper: it takes the workload's lock (ErrLocked of the store, code
@@ -62,7 +64,7 @@ func Run(ctx context.Context, o Options) error {
 		newReporter(o.Report).done(Outcome{Name: o.Name, Err: hint.Workload(o.Name, err)}, 0)
 		return err
 	}
-	return runKeeper(ctx, o, realMachine{}, realVault{w})
+	return runKeeper(ctx, o, realMachine{o.pocket}, realVault{w})
 }
 
 // runKeeper is Run on given seams.
@@ -75,7 +77,7 @@ func runKeeper(ctx context.Context, o Options, m machine, v vault) error {
 		return err
 	}
 	k := newKeeper(m, v, o.Site, o.Log)
-	k.say, k.upgrade = rep.progress, o.upgrade
+	k.say, k.upgrade, k.pocket = rep.progress, o.upgrade, o.pocket
 	if err := k.load(); err != nil {
 		lock.Close()
 		rep.done(Outcome{Name: o.Name, Err: hint.Workload(o.Name, err)}, 0)
@@ -94,6 +96,10 @@ func runKeeper(ctx context.Context, o Options, m machine, v vault) error {
 func (k *keeper) work(ctx context.Context, o Options, rep *reporter) error {
 	if err := k.newest(); err != nil {
 		return err
+	}
+	var err error
+	if k.handed, err = k.pocket.Noted(screenName); err != nil {
+		k.log.Error("take the terminal as it stood", "err", err)
 	}
 	k.remember()
 	k.listen()
@@ -167,7 +173,10 @@ func Main(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := noInheritance(); err != nil {
+	if o.pocket, err = pocket.Inherit(false); err != nil {
+		return err
+	}
+	if err := pocket.BequeathNothing(); err != nil {
 		return err
 	}
 	if o.report {
@@ -208,7 +217,10 @@ func runMain(ctx context.Context, o Options) error {
 	err := Run(ctx, o)
 	if errors.Is(err, errUpgrade) {
 		o.Log.Info("upgrade", "program", o.Program)
-		err = unix.Exec(o.Program, o.again, os.Environ())
+		var env []string
+		if env, err = o.pocket.Bequeath(os.Environ()); err == nil {
+			err = unix.Exec(o.Program, o.again, env)
+		}
 	}
 	if err != nil {
 		o.Log.Error("keeper ends", "err", err)

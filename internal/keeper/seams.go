@@ -51,6 +51,7 @@ type ear interface {
 	Heard() <-chan struct{}
 	Take() notify.Words
 	Settle()
+	Resumed() bool // the socket is the one of the keeper before
 	Of(ours func(pid int) bool)
 	Close(gone bool) error
 }

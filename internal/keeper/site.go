@@ -20,17 +20,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/hint"
+	"github.com/wakepoint/wakepoint/internal/pocket"
 	"github.com/wakepoint/wakepoint/internal/service"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -154,7 +152,7 @@ func (s Site) spawn(ctx context.Context, dir string, a arguments, progress Progr
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := noInheritance(); err != nil {
+	if err := pocket.BequeathNothing(); err != nil { // a guard outlives those who wait for their end
 		w.Close()
 		log.Close()
 		return out, 0, err
@@ -204,15 +202,6 @@ func (s Site) hear(ctx context.Context, dir string, r io.ReadCloser, progress Pr
 			return out, line.Exec, err
 		}
 	}
-}
-
-// noInheritance keeps descriptors that this process was given by its own
-// parent from what it starts: a guard outlives those who wait for their end.
-func noInheritance() error {
-	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("close what was inherited: %w", err)
-	}
-	return nil
 }
 
 // logMax is the size at which a keeper's log is put aside, once.

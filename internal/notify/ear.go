@@ -23,6 +23,9 @@ const (
 	pathMax     = 107  // of a socket's address (unix(7))
 	settleMax   = 100  // times that is looked whether all was heard, a millisecond apart
 	nameMax     = 32   // bytes of a workload's name in a path
+
+	otherMax   = 3 * time.Second       // for a guard whose keeper has died to see that another has one
+	otherAgain = 50 * time.Millisecond // between looks at it
 )
 
 // Runtime is where root's sockets are; a boot empties it.
@@ -82,6 +85,7 @@ func Environ(env []string, path string, limit time.Duration) []string {
 // Ear listens to a program.
 type Ear struct {
 	path  string
+	goes  bool // on with the socket of the one before
 	conn  *net.UnixConn
 	log   *slog.Logger
 	heard chan struct{} // has one when there is something to take
@@ -109,10 +113,76 @@ func Listen(path string, log *slog.Logger) (*Ear, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen to the program: %w", err)
 	}
+	return listenOn(conn, path, log), nil
+}
+
+// Pocket keeps the socket for who listens after us, however we end.
+type Pocket interface {
+	Look(name string) (*os.File, error)
+	Put(name string, c syscall.Conn) error
+}
+
+// Kept is the socket's name in a pocket.
+const Kept = "notify"
+
+// Resume is Listen for one of several that listen in turn: it goes on with the
+// socket of the one before, to which the program may be connected, and with what
+// was said meanwhile. Where the pocket does not hold it, or nothing leads to it
+// any more, it binds another. One that somebody still has in another pocket is
+// waited for.
+//
+// While nobody listens a program that says more than fits (max_dgram_qlen,
+// unix(7)) waits, or is refused where it does not wait. So a pocket is for those
+// who live no longer than somebody is to come.
+func Resume(path string, p Pocket, log *slog.Logger) (*Ear, error) {
+	if f, err := p.Look(Kept); err == nil {
+		conn := bound(f, path)
+		_ = f.Close()
+		if conn != nil {
+			e := listenOn(conn, path, log)
+			e.goes = true
+			return e, nil
+		}
+	}
+	for end := time.Now().Add(otherMax); ; time.Sleep(otherAgain) {
+		e, err := Listen(path, log)
+		if err == nil {
+			if err := p.Put(Kept, e.conn); err != nil {
+				log.Warn("keep the notify socket for the next keeper", "err", err)
+			}
+			return e, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			return nil, err
+		}
+	}
+}
+
+// bound is the socket in f if it is the one at path; else nil.
+func bound(f *os.File, path string) *net.UnixConn {
+	c, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil
+	}
+	conn, ok := c.(*net.UnixConn)
+	if ok && conn.LocalAddr().String() == path {
+		if to, err := net.Dial("unixgram", path); err == nil {
+			_ = to.Close()
+			return conn
+		}
+	}
+	_ = c.Close()
+	return nil
+}
+
+// Resumed says whether the socket is the one that was there before.
+func (e *Ear) Resumed() bool { return e.goes }
+
+func listenOn(conn *net.UnixConn, path string, log *slog.Logger) *Ear {
 	e := &Ear{path: path, conn: conn, log: log, heard: make(chan struct{}, 1), ended: make(chan struct{}), named: map[string]bool{}}
 	e.changed = sync.NewCond(&e.mu)
 	go e.listen()
-	return e, nil
+	return e
 }
 
 func bind(path string) (*net.UnixConn, error) {

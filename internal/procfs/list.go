@@ -99,3 +99,18 @@ func appendNumbers(list []int, buf []byte) ([]int, error) {
 	}
 	return list, nil
 }
+
+// Line is a process and its parents, from itself upwards, as far as they can be
+// looked at.
+func (r *Reader) Line(pid int) []int {
+	var line []int
+	for pid > 0 && !slices.Contains(line, pid) {
+		line = append(line, pid)
+		st, err := r.Stat(pid)
+		if err != nil {
+			break
+		}
+		pid = st.PPID
+	}
+	return line
+}
