@@ -22,7 +22,8 @@ func TestMain(m *testing.M) {
 
 // TestScript runs testdata/script: every behaviour that a person can see.
 //
-// Conditions: [root], [setpriv], [vim], [top], [xfs], [live] (programs can be saved), and those of testscript.
+// Conditions: [root], [setpriv], [vim], [top], [clones] (of files,
+// on XFS, which can be mounted), [live] (programs can be saved), and those of testscript.
 // Commands besides those of testscript:
 //
 //	code N CMD...        runs a program and compares its exit code
@@ -62,10 +63,8 @@ func TestScript(t *testing.T) {
 			case "setpriv", "vim", "top":
 				_, err := exec.LookPath(cond)
 				return err == nil, nil
-			case "xfs":
-				_, err := exec.LookPath("mkfs.xfs")
-				_, loop := os.Stat("/dev/loop-control")
-				return err == nil && loop == nil, nil
+			case "clones":
+				return clones(), nil
 			}
 			return false, os.ErrInvalid
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -20,6 +21,16 @@ func scriptSmall(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Logf("unmount: %v", err)
 		}
 	})
+}
+
+// clones says that XFS can be made and mounted, and the kernel has Landlock, by
+// which clones of files are shown elsewhere.
+func clones() bool {
+	const version = 1
+	_, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, version)
+	_, mkfs := exec.LookPath("mkfs.xfs")
+	_, loop := os.Stat("/dev/loop-control")
+	return e == 0 && mkfs == nil && loop == nil
 }
 
 // scriptMade mounts a file system that is in a file, by a loop device that goes

@@ -44,8 +44,11 @@ type disk struct {
 // that run: a twentieth.
 const spareShare = 20
 
-// standInsMax bounds the files that stand in, each of which is held open.
-const standInsMax = 256
+// What stands in is held open, and clones are mounted.
+const (
+	shownMax  = 4096
+	mountsMax = 256
+)
 
 // errUnfit says that a file cannot stand in: it is put back like any other.
 var errUnfit = errors.New("no clone")
@@ -61,6 +64,11 @@ func Stand(x *Index, r Reader, least int64) (*StandIns, error) {
 		by:  map[string]bool{}, disks: map[uint64]*disk{}, spare: map[uint64]int64{},
 	}
 	defer s.put.close()
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, err
+	}
+	most := int(min(shownMax, files.Cur/4))
 	linked := map[string]bool{}
 	for i := range x.Entries {
 		if e := &x.Entries[i]; e.Kind == Link {
@@ -69,10 +77,10 @@ func Stand(x *Index, r Reader, least int64) (*StandIns, error) {
 	}
 	for i := range x.Entries {
 		e := &x.Entries[i]
-		if e.Kind != Regular || e.Size <= slotMin || linked[e.Path] || len(s.by) >= standInsMax {
+		if e.Kind != Regular || e.Size <= slotMin || linked[e.Path] {
 			continue
 		}
-		if err := s.stand(e, least); err != nil {
+		if err := s.stand(e, least, most); err != nil {
 			s.Close()
 			return nil, fmt.Errorf("put back %s: %w", e.Path, err)
 		}
@@ -85,7 +93,7 @@ func Stand(x *Index, r Reader, least int64) (*StandIns, error) {
 }
 
 // stand lets something stand in for one file, if there is anything.
-func (s *StandIns) stand(e *Entry, least int64) error {
+func (s *StandIns) stand(e *Entry, least int64, most int) error {
 	dir, base, err := s.put.parent(e.Path)
 	if err != nil {
 		return nil
@@ -99,12 +107,12 @@ func (s *StandIns) stand(e *Entry, least int64) error {
 		return k.file.Close()
 	}
 	unchanged := s.put.unchanged(dir, base, e)
-	if unchanged && !e.Held {
+	if unchanged && !e.Held && len(s.as) < most {
 		s.as, s.by[e.Path] = append(s.as, k), false
 		return nil
 	}
 	defer k.file.Close()
-	if e.Size < least {
+	if e.Size < least || len(s.clones) >= min(mountsMax, most) {
 		return nil
 	}
 	if err := s.clone(dir, base, k, unchanged); !errors.Is(err, errUnfit) {
