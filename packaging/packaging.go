@@ -3,7 +3,8 @@ package packaging
 
 import "embed"
 
-// Units are the units of systemd. What they execute is /usr/bin/wakepoint.
+// Units are the units of systemd, and what is added to units of systemd's own.
+// What they execute is /usr/bin/wakepoint.
 //
-//go:embed *.service *.slice
+//go:embed *.service *.slice session-.scope.d user@.service.d
 var Units embed.FS

@@ -17,7 +17,7 @@ mkdir -p dist
 stage=dist/stage/$name
 mkdir -p "$stage/man" "$stage/completion" "$stage/systemd"
 cp bin/wakepoint LICENSE CHANGELOG.md "$stage/"
-cp packaging/*.service packaging/*.slice "$stage/systemd/"
+cp -R packaging/*.service packaging/*.slice packaging/*.d "$stage/systemd/"
 [ ! -e README.md ] || cp README.md "$stage/"
 bin/wakepoint man "$stage/man"
 for shell in bash zsh fish; do
@@ -33,7 +33,7 @@ usr=dist/stage/deb/usr
 mkdir -p "$usr/bin" "$usr/lib/systemd/system" "$usr/share/man/man1" "$usr/share/doc/wakepoint" "$usr/share/bash-completion/completions" \
 	"$usr/share/zsh/vendor-completions" "$usr/share/fish/vendor_completions.d"
 cp bin/wakepoint "$usr/bin/"
-cp packaging/*.service packaging/*.slice "$usr/lib/systemd/system/"
+cp -R packaging/*.service packaging/*.slice packaging/*.d "$usr/lib/systemd/system/"
 cp "$stage"/man/*.1 "$usr/share/man/man1/"
 gzip -n9 "$usr"/share/man/man1/*.1
 cp "$stage/completion/wakepoint.bash" "$usr/share/bash-completion/completions/wakepoint"

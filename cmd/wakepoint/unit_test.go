@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 )
 
 // unitNames are the units that are shipped.
-var unitNames = []string{"wakepoint-recover.service", "wakepoint.slice", "wakepoint@.service"}
+var unitNames = []string{"session-.scope.d/wakepoint.conf", "user@.service.d/wakepoint.conf", "wakepoint-recover.service", "wakepoint.slice", "wakepoint@.service"}
 
 // TestUnit: systemd finds nothing wrong with the units, what they execute are
 // command lines of ours, and the key that they may be handed is the one that
@@ -58,8 +59,14 @@ func TestUnit(t *testing.T) {
 		dir := t.TempDir()
 		var files []string
 		for name, text := range list {
-			files = append(files, filepath.Join(dir, name))
-			if err := os.WriteFile(files[len(files)-1], bytes.ReplaceAll(text, []byte("#LoadCredentialEncrypted"), []byte(with)), 0o644); err != nil {
+			file := filepath.Join(dir, name)
+			if filepath.Ext(name) != ".conf" { // what is added to a unit is none
+				files = append(files, file)
+			}
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, bytes.ReplaceAll(text, []byte("#LoadCredentialEncrypted"), []byte(with)), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -83,7 +90,8 @@ func TestMissingUnits(t *testing.T) {
 	}
 	own := t.TempDir()
 	for _, name := range unitNames {
-		if err := os.WriteFile(filepath.Join(own, name), want[name], 0o644); err != nil {
+		file := filepath.Join(own, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, want[name], 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,7 +103,7 @@ func TestMissingUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]string{unitNames[0], unitNames[2]}, missingUnits(other, here, own)); d != "" {
+	if d := cmp.Diff([]string{unitNames[2], unitNames[4]}, missingUnits(other, here, own)); d != "" {
 		t.Error(d)
 	}
 	if got := missingUnits(other, here, "/etc"); len(got) != 0 {

@@ -28,14 +28,15 @@ const unitsDir = "/etc/systemd/system"
 
 // units returns the units by their names, for a program at a path.
 func units(program string) (map[string][]byte, error) {
-	list, err := fs.ReadDir(packaging.Units, ".")
 	out := map[string][]byte{}
-	for _, f := range list {
-		text, rerr := fs.ReadFile(packaging.Units, f.Name())
-		err = errors.Join(err, rerr)
-		out[f.Name()] = bytes.ReplaceAll(text, []byte(packagedProgram), []byte(program))
-	}
-	return out, err
+	return out, fs.WalkDir(packaging.Units, ".", func(name string, f fs.DirEntry, err error) error {
+		if err != nil || f.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(packaging.Units, name)
+		out[name] = bytes.ReplaceAll(text, []byte(packagedProgram), []byte(program))
+		return err
+	})
 }
 
 // missingUnits names the units that are not installed, or in the
@@ -43,7 +44,7 @@ func units(program string) (map[string][]byte, error) {
 func missingUnits(want map[string][]byte, installed func(string) string, own string) (missing []string) {
 	for name, text := range want {
 		path := installed(name)
-		if path != "" && filepath.Dir(path) != own {
+		if path != "" && path != filepath.Join(own, name) {
 			continue // a package's own
 		}
 		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, text) {
@@ -110,12 +111,15 @@ func (a *app) fixUnits(ctx context.Context) error {
 	}
 	for _, name := range missingUnits(want, service.Installed, unitsDir) {
 		path := filepath.Join(unitsDir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
 		if err := errors.Join(os.WriteFile(path+".new", want[name], 0o644), os.Rename(path+".new", path)); err != nil {
 			return err
 		}
 		a.say("doctor: installed %s", path)
 	}
-	for _, args := range [][]string{{"daemon-reload"}, {"enable", "--quiet", service.Recovery}} {
+	for _, args := range [][]string{{"daemon-reload"}, {"enable", "--quiet", service.Recovery}, {"start", "--no-block", service.Recovery}} {
 		if out, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("systemctl %s: %w: %s", args[0], err, bytes.TrimSpace(out))
 		}

@@ -172,7 +172,7 @@ func (f *Frozen) Mapped() (list []Mapped) {
 	}
 	for i := range f.image.tree.Descriptions {
 		d := &f.image.tree.Descriptions[i]
-		if d.Kind == image.Regular && d.Object < 0 && d.Flags&unix.O_ACCMODE == unix.O_RDONLY {
+		if d.Kind == image.Regular && d.Object < 0 && d.Cgroup == "" && d.Flags&unix.O_ACCMODE == unix.O_RDONLY {
 			list = append(list, Mapped{Path: d.Path})
 		}
 	}

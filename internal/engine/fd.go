@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wakepoint/wakepoint/internal/description"
 	"github.com/wakepoint/wakepoint/internal/image"
 	"github.com/wakepoint/wakepoint/internal/procfs"
 	"github.com/wakepoint/wakepoint/internal/sys"
@@ -216,7 +217,7 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 	if err := syscall.Stat(c.magic(), &st); err != nil {
 		return fmt.Errorf("stat fd %d: %w", c.fd, err)
 	}
-	desc.Path = c.link
+	desc.Path, desc.Cgroup = c.link, description.OwnGroup(c.p.pid, c.link)
 	writable := desc.Flags&unix.O_ACCMODE != unix.O_RDONLY
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:

@@ -138,7 +138,7 @@ func (m *maker) file(d *image.Description) (int, error) {
 	if d.Object >= 0 {
 		return m.object(d, flags)
 	}
-	path, err := m.taskPath(d.Path)
+	path, err := m.taskPath(description.InGroup(d, m.r.init.PID, m.r.inside))
 	if err != nil {
 		return -1, err
 	}

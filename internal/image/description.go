@@ -7,7 +7,8 @@ type Description struct {
 	Flags  int    `cbor:"flags"` // as F_GETFL reports them
 	Pos    int64  `cbor:"pos"`
 	Path   string `cbor:"path,omitempty"`
-	Owner  Owner  `cbor:"owner"` // F_GETOWN
+	Cgroup string `cbor:"cgroup,omitempty"` // for a file of its process's own control group: a line of /proc/PID/cgroup
+	Owner  Owner  `cbor:"owner"`            // F_GETOWN
 	Device uint64 `cbor:"device,omitempty"`
 	Object int    `cbor:"object"` // deleted files and memfds
 	Locks  []Lock `cbor:"locks,omitempty"`

@@ -88,6 +88,8 @@ var scenarios = []struct {
 }{
 	{"package", packageInstalled},
 	{"keeper", keeperKilled},
+	{"reboot", rebootFromSessions},
+	{"power", powerCut},
 }
 
 // TestSystemd tries everything, and says how much of it is as promised.

@@ -16,7 +16,7 @@ func packageInstalled(g *rig) {
 		g.t.Error("doctor does not find the units")
 	}
 	g.must("systemctl is-enabled wakepoint-recover.service")
-	g.must("systemctl start wakepoint-recover.service")
+	g.until("systemctl is-active wakepoint-recover.service")
 	g.shutDown("poweroff")
 	if err := copyImage(session.installed, g.dir+"/root"); err != nil {
 		g.t.Fatal(err)
