@@ -62,7 +62,7 @@ internal/machine:           internal/abi internal/sys
 internal/screen:
 internal/terminal:          internal/screen internal/sys
 internal/web:               internal/api
-internal/generation:        internal/engine internal/files internal/image internal/store
+internal/generation:        internal/engine internal/files internal/image internal/procfs internal/store
 internal/sandbox:           internal/procfs internal/sys
 internal/rehearsal:         internal/api internal/engine internal/files internal/generation internal/health internal/policy internal/sandbox
 internal/keeper:            internal/api internal/bundle internal/disk internal/engine internal/files internal/generation internal/health internal/hint internal/image internal/notify internal/object internal/pocket internal/policy internal/procfs internal/redo internal/rehearsal internal/seal internal/service internal/store internal/terminal

@@ -120,7 +120,9 @@ func statusFields(s api.Status) [][2]string {
 	}
 	fields = append(fields, wellText(s)...)
 	if s.LastError != nil {
-		if s.Failures > 0 {
+		if s.State == api.Waiting {
+			add("waits", "%s", s.LastError.Message)
+		} else if s.Failures > 0 {
 			add("failing checkpoints", "%d; the last: %s", s.Failures, s.LastError.Message)
 		} else {
 			add("last error", "%s", s.LastError.Message)

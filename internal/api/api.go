@@ -35,6 +35,7 @@ const (
 	Starting  State = "starting"  // its command is being started
 	Running   State = "running"   // its processes run
 	Restoring State = "restoring" // a generation is being put back
+	Waiting   State = "waiting"   // for a file system or a user, without which it is not brought back
 	Stopped   State = "stopped"   // ended by `stop`; `start` goes on
 	Finished  State = "finished"  // ended by itself, cleanly
 	Failed    State = "failed"    // ended, and could not or should not be brought back

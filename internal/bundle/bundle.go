@@ -59,7 +59,7 @@ import (
 const (
 	magic   = "wakebun\n"
 	version = 1
-	context = "wakepoint bundle 1" // of the signature
+	domain  = "wakepoint bundle 1" // of the signature
 
 	headSize      = 64
 	frameHeadSize = 12
@@ -212,4 +212,4 @@ func decodeHead(b []byte) (made time.Time, signer ed25519.PublicKey, err error) 
 }
 
 // signing is how a file is signed: prehashed, so that neither side holds it.
-func signing() *ed25519.Options { return &ed25519.Options{Hash: crypto.SHA512, Context: context} }
+func signing() *ed25519.Options { return &ed25519.Options{Hash: crypto.SHA512, Context: domain} }

@@ -100,6 +100,11 @@ func (k *keeper) bringBack(ctx context.Context) error {
 		k.clearOrphan(ctx)
 	}
 	if r.Frozen {
+		if l, err := readLineage(k.v); err != nil {
+			return err
+		} else if err := k.await(ctx, l.head(*r)); err != nil {
+			return err
+		}
 		if err := k.resume(ctx); err != nil {
 			return err
 		}

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -25,14 +24,9 @@ func describeProcess(spec *api.Spec) error {
 		}
 		return api.Errorf(api.CodeFailed, "", "there is no process %d", pid)
 	}
-	words := func(name string) []string {
-		p, _ := os.ReadFile(dir + "/" + name)
-		if len(p) == 0 {
-			return nil
-		}
-		return strings.Split(strings.TrimSuffix(string(p), "\x00"), "\x00")
-	}
-	spec.Argv, spec.Env = words("cmdline"), words("environ")
+	r := procfs.NewReader("/proc")
+	spec.Argv, _ = r.Cmdline(pid)
+	spec.Env, _ = r.Environ(pid)
 	exe, err := os.Readlink(dir + "/exe")
 	if err != nil && len(spec.Argv) == 0 {
 		return api.Errorf(api.CodeRefused, "", "process %d is a kernel thread", pid)
@@ -44,15 +38,12 @@ func describeProcess(spec *api.Spec) error {
 	if own || pid == os.Getpid() {
 		return api.Errorf(api.CodeRefused, "name a process of your program", "process %d belongs to wakepoint itself", pid)
 	}
-	if pid == 1 || slices.Contains(lineOf(os.Getpid()), pid) {
+	if pid == 1 || slices.Contains(r.Line(os.Getpid()), pid) {
 		return api.Errorf(api.CodeRefused, "name another program, or adopt it from a shell that it has not started", "process %d is what this command was started by: it would have to freeze itself", pid)
 	}
 	spec.Dir, _ = os.Readlink(dir + "/cwd")
 	return nil
 }
-
-// lineOf is a process and its parents, from itself upwards.
-func lineOf(pid int) []int { return procfs.NewReader("/proc").Line(pid) }
 
 // reserve makes a process the one that a workload's first run looks after,
 // unless another workload does: one program has one keeper. Nobody else
@@ -89,7 +80,7 @@ func (s Site) unprotected(spec api.Spec) error {
 	if err != nil {
 		return err
 	}
-	line := lineOf(spec.Adopt)
+	line := procfs.NewReader("/proc").Line(spec.Adopt)
 	for _, name := range names {
 		if name == spec.Name {
 			continue
@@ -109,7 +100,7 @@ func (s Site) unprotected(spec api.Spec) error {
 			return api.Errorf(api.CodeFailed, hint, "process %d is protected already, as %s", spec.Adopt, name)
 		case slices.Contains(line, command), head != 0 && slices.Contains(line, head):
 			return api.Errorf(api.CodeRefused, hint, "process %d is part of %s, which is protected already", spec.Adopt, name)
-		case slices.Contains(lineOf(command), spec.Adopt):
+		case slices.Contains(procfs.NewReader("/proc").Line(command), spec.Adopt):
 			return api.Errorf(api.CodeRefused, hint+", or `wakepoint rm "+name+"` first", "process %d is above %s, which is protected already", spec.Adopt, name)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/procfs"
 )
 
 // adopted makes the rig's workload an adopted program that runs already.
@@ -145,7 +146,7 @@ func TestRealRefusedAdopt(t *testing.T) {
 // What started this command cannot be adopted by it, nor this host's init.
 func TestRealAdoptOfOurOwn(t *testing.T) {
 	s := site(t)
-	for _, pid := range append(lineOf(os.Getpid()), 1) {
+	for _, pid := range append(procfs.NewReader("/proc").Line(os.Getpid()), 1) {
 		if pid == 0 {
 			continue // above a container's own
 		}

@@ -339,7 +339,7 @@ func (k *keeper) lastEnd() (wait uint32, known bool) {
 // everyOf is the interval that was in force at the newest generation.
 func everyOf(p api.Policy, newest store.Info) time.Duration {
 	if p.EveryAuto {
-		return max(chosenAt(newest).Every, policy.ChosenMin)
+		return max(policy.ParseChosen(newest.Meta[metaChosen]).Every, policy.ChosenMin)
 	}
 	return seconds(p.EverySeconds)
 }

@@ -193,10 +193,11 @@ type capture struct {
 	reads   []engine.Mapped // what the tree only reads
 	kept    *files.Kept
 	batch   *files.Batch // what was written and closed; nil: not watched
-	screen  []byte       // of its terminal; nil: it has none
-	full    bool         // the buffer was too small
-	dumped  bool         // the engine waits for Committed or Abandoned
-	over    bool         // thawed or killed
+	noted   *generation.Noted
+	screen  []byte // of its terminal; nil: it has none
+	full    bool   // the buffer was too small
+	dumped  bool   // the engine waits for Committed or Abandoned
+	over    bool   // thawed or killed
 	since   time.Time
 	pause   time.Duration
 }
@@ -214,7 +215,8 @@ func (c *capture) frozen(ctx context.Context) error {
 		return fmt.Errorf("take the files: %w", err)
 	}
 	c.dumped = true
-	err := c.fz.Dump(ctx, c.d, c.k.inherit)
+	c.noted = generation.Note(c.d)
+	err := c.fz.Dump(ctx, c.noted, c.k.inherit)
 	c.reads = c.fz.Mapped()
 	c.full = c.d.Waits() > 0
 	return err
@@ -357,6 +359,9 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 			return store.Info{}, err
 		}
 	}
+	if err := c.noted.Ground(); err != nil {
+		return store.Info{}, fmt.Errorf("what it stands on: %w", err)
+	}
 	if err := c.keep(x); err != nil {
 		return store.Info{}, fmt.Errorf("keep executables and libraries: %w", err)
 	}
@@ -370,7 +375,7 @@ func (c *capture) commit(ctx context.Context, tag string) (store.Info, error) {
 		metaRun:    strconv.FormatUint(run.Run, 10),
 		metaFrom:   strconv.FormatUint(uint64(run.From), 10),
 		metaHome:   c.k.v.Dir(),
-		metaChosen: chosenText(c.k.choice),
+		metaChosen: c.k.choice.String(),
 	}
 	if keepsFiles(c.k.rec.policy) {
 		meta[metaKeeps] = "yes"

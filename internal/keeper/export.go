@@ -80,15 +80,16 @@ func Export(ctx context.Context, s Site, name, generation string, to io.Writer) 
 	if err != nil {
 		return Exported{}, err
 	}
-	c := &counted{ctx: ctx, w: bufio.NewWriterSize(to, bundle.RunMax)}
+	b := bufio.NewWriterSize(to, bundle.RunMax)
+	c := &bundle.Target{Context: ctx, File: b}
 	err = writeBundle(c, o.Key.SigningKey(), rec, r)
 	if err == nil {
-		err = c.w.Flush()
+		err = b.Flush()
 	}
 	if err != nil {
 		return Exported{}, hint.Workload(name, err)
 	}
-	return Exported{Generation: r.Info().Generation.String(), Bytes: c.n, Signer: seal.SignerOf(o.Key).String()}, nil
+	return Exported{Generation: r.Info().Generation.String(), Bytes: c.N, Signer: seal.SignerOf(o.Key).String()}, nil
 }
 
 // openChosen opens the generation that a person means. The newest may be gone
@@ -105,22 +106,6 @@ func openChosen(w *store.Workload, rec records, generation string) (*store.Reade
 			return r, err
 		}
 	}
-}
-
-// counted counts what is written, and ends it with a context.
-type counted struct {
-	ctx context.Context
-	w   *bufio.Writer
-	n   int64
-}
-
-func (c *counted) Write(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
 }
 
 // writeBundle writes a generation. What is only of use here stays: pins,

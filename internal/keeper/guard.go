@@ -142,7 +142,7 @@ func (a arguments) wantsKeeper() bool {
 		return false
 	}
 	st := rec.run.State
-	return st == api.Starting || st == api.Restoring || realMachine{}.Alive(rec.run.Handle)
+	return st == api.Starting || st == api.Restoring || st == api.Waiting || realMachine{}.Alive(rec.run.Handle)
 }
 
 // order has the workload's unit start a keeper that does an action.

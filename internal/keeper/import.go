@@ -66,7 +66,7 @@ func Import(ctx context.Context, s Site, file string, o ImportOptions) (Imported
 	if !st.Mode().IsRegular() {
 		return Imported{}, api.Errorf(api.CodeUsage, "copy it to a file first: it is read twice", "%s is not a file", file)
 	}
-	c, err := bundle.Check(patient{ctx, f}, st.Size())
+	c, err := bundle.Check(bundle.Source{Context: ctx, File: f}, st.Size())
 	if err != nil {
 		return Imported{}, explainBundle(err)
 	}
@@ -93,19 +93,6 @@ func Import(ctx context.Context, s Site, file string, o ImportOptions) (Imported
 	}
 	out.Signer = signer.String()
 	return out, nil
-}
-
-// patient is a file that is read until a context ends.
-type patient struct {
-	ctx context.Context
-	f   io.ReaderAt
-}
-
-func (p patient) ReadAt(b []byte, off int64) (int, error) {
-	if err := p.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return p.f.ReadAt(b, off)
 }
 
 // explainBundle says what is the matter with a file.

@@ -1,15 +1,17 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
 	"github.com/wakepoint/wakepoint/internal/engine"
+	"github.com/wakepoint/wakepoint/internal/generation"
 	"github.com/wakepoint/wakepoint/internal/policy"
 	"github.com/wakepoint/wakepoint/internal/store"
 )
@@ -206,6 +208,9 @@ func (k *keeper) recover(ctx context.Context, once bool) error {
 			return err
 		}
 		info, _ := l.info(store.Generation(d.Generation))
+		if err := k.await(ctx, cmp.Or(info.Generation, head)); err != nil {
+			return err
+		}
 		in.Tries = append(in.Tries, policy.Try{Generation: d.Generation, Taken: taken(info), At: time.Now(), Fate: policy.Pending})
 		if err := k.insist(ctx, k.putHistory); err != nil {
 			return err
@@ -331,10 +336,36 @@ func (k *keeper) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// signalName returns "SIGKILL" for 9.
-func signalName(n int) string {
-	if s := unixSignalName(syscall.Signal(n)); s != "" {
-		return s
+// await waits until the host has what generation g stands on. Whoever waits for
+// the workload is told that it does, and goes.
+func (k *keeper) await(ctx context.Context, g store.Generation) error {
+	for {
+		words, err := k.lacking(g)
+		if err != nil || len(words) == 0 {
+			return err
+		}
+		why := &api.Error{Code: api.CodeFailed, Message: strings.Join(words, "; "),
+			Hint: "it comes back by itself as soon as that is there; `wakepoint stop " + k.rec.spec.Name + "` ends the wait"}
+		if r := &k.rec.run; r.State != api.Waiting || r.Error == nil || r.Error.Message != why.Message {
+			k.log.Warn("wait", "for", why.Message)
+			r.State, r.Error = api.Waiting, why
+			if err := k.putRun(); err != nil {
+				return err
+			}
+		}
+		k.waits(Outcome{Name: k.rec.spec.Name, Status: k.status(), Words: "waits: " + why.Message})
+		if err := k.pause(ctx, time.Second); err != nil {
+			return err
+		}
 	}
-	return fmt.Sprintf("signal %d", n)
+}
+
+// lacking names what the host does not have of what g stands on.
+func (k *keeper) lacking(g store.Generation) ([]string, error) {
+	r, err := k.v.OpenGeneration(g)
+	if err != nil {
+		return nil, nil // the try will say it
+	}
+	defer r.Close()
+	return generation.Missing(r)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
+	"github.com/wakepoint/wakepoint/internal/procfs"
 )
 
 // fullSite makes a store on a small file system that has no room for a
@@ -217,7 +218,7 @@ func processesWith(t *testing.T, mark string) (pids []int) {
 		}
 	}
 	for pid := range found {
-		if line := lineOf(pid); startTicks(pid) != 0 && len(line) > 1 && !found[line[1]] {
+		if line := procfs.NewReader("/proc").Line(pid); startTicks(pid) != 0 && len(line) > 1 && !found[line[1]] {
 			pids = append(pids, pid)
 		}
 	}

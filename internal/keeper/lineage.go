@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/api"
@@ -21,7 +20,7 @@ const (
 	metaFrom     = "from"     // the generation that this run was restored from, "0": none
 	metaStreamed = "streamed" // its memory was larger than the buffer
 	metaHome     = "home"     // the workload's directory when it was made
-	metaChosen   = "chosen"   // the interval that was in force, and what a checkpoint cost: chosenAt
+	metaChosen   = "chosen"   // the interval that was in force, and what a checkpoint cost: policy.Chosen
 	metaKeeps    = "keeps"    // its files stay as they are
 	metaWatchdog = "watchdog" // how long the program might be silent, if it had ever spoken
 	metaImported = "imported" // the number that it had elsewhere, before it was imported
@@ -44,19 +43,6 @@ func steady(i store.Info) time.Time {
 		return t
 	}
 	return taken(i)
-}
-
-// chosenText and chosenAt are the two halves of metaChosen.
-func chosenText(c policy.Chosen) string { return c.Every.String() + " " + c.Cost.String() }
-
-func chosenAt(i store.Info) policy.Chosen {
-	every, cost, _ := strings.Cut(i.Meta[metaChosen], " ")
-	e, err1 := time.ParseDuration(every)
-	c, err2 := time.ParseDuration(cost)
-	if err1 != nil || err2 != nil {
-		return policy.Chosen{}
-	}
-	return policy.Chosen{Every: e, Cost: c}
 }
 
 func metaNumber(i store.Info, name string) uint64 {

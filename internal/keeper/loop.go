@@ -33,6 +33,7 @@ type keeper struct {
 	site    Site
 	rec     records
 	say     func(words string) // progress of the action; never nil
+	waits   func(Outcome)      // told that something is waited for; never nil
 	onFirst func(error)        // told once how the first checkpoint of a launch went; may be nil
 	unfit   error              // why an adopted program cannot be looked after; nil: nothing is known against it
 
@@ -110,6 +111,7 @@ func newKeeper(m machine, v vault, site Site, log *slog.Logger) *keeper {
 	k := &keeper{
 		m: m, v: v, site: site, log: log, helper: site.Program, size: -1,
 		say:      func(string) {},
+		waits:    func(Outcome) {},
 		requests: make(chan *request),
 		released: make(chan struct{}),
 		scrubbed: make(chan []store.Damage),

@@ -125,6 +125,8 @@ func (s Site) running(ctx context.Context, w *store.Workload) (Outcome, bool, er
 			return Outcome{}, false, nil
 		case v.State == api.Running:
 			return Outcome{Name: v.Name, Status: v, Words: "was running"}, true, nil
+		case v.State == api.Waiting && v.LastError != nil:
+			return Outcome{Name: v.Name, Status: v, Words: "waits: " + v.LastError.Message}, true, nil
 		}
 		select {
 		case <-ctx.Done():

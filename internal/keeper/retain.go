@@ -55,7 +55,7 @@ func (k *keeper) remember() {
 		k.meter = k.meter.Add(i.CommittedAt, i.NewBytes, k.writeLimit())
 	}
 	if len(l.infos) > 0 {
-		k.choice = chosenAt(l.infos[0])
+		k.choice = policy.ParseChosen(l.infos[0].Meta[metaChosen])
 	}
 	k.measure()
 	k.mu.Lock()

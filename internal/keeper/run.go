@@ -78,6 +78,7 @@ func runKeeper(ctx context.Context, o Options, m machine, v vault) error {
 	}
 	k := newKeeper(m, v, o.Site, o.Log)
 	k.say, k.upgrade, k.pocket = rep.progress, o.upgrade, o.pocket
+	k.waits = func(o Outcome) { rep.done(o, 0) }
 	if err := k.load(); err != nil {
 		lock.Close()
 		rep.done(Outcome{Name: o.Name, Err: hint.Workload(o.Name, err)}, 0)

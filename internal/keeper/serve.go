@@ -73,6 +73,9 @@ func (k *keeper) serveDown(r *request) error {
 	r.stays = r.Op != api.OpStop && r.Op != api.OpRemove
 	switch r.Op {
 	case api.OpStop, api.OpRemove:
+		if r := &k.rec.run; r.State == api.Waiting {
+			r.Frozen = true // nothing has become of it yet
+		}
 		err := k.finish(api.Stopped, nil)
 		k.answer(r, api.Reply{}, err)
 		if err != nil {

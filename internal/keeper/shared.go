@@ -8,6 +8,7 @@ import (
 
 	"github.com/wakepoint/wakepoint/internal/engine"
 	"github.com/wakepoint/wakepoint/internal/files"
+	"github.com/wakepoint/wakepoint/internal/procfs"
 )
 
 // shared refuses a generation with a file that a process outside the workload
@@ -57,7 +58,7 @@ func Check(pid engine.PID) ([]engine.Obstacle, error) {
 // outermost is the init of the workload to which a process belongs, or the
 // process itself.
 func outermost(pid int) int {
-	for _, p := range lineOf(pid) {
+	for _, p := range procfs.NewReader("/proc").Line(pid) {
 		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p)); err == nil && strings.HasPrefix(string(line), "wakepoint-init\x00") {
 			return p
 		}

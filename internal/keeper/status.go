@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"cmp"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -136,7 +138,10 @@ func describe(rec records, dir string) api.Status {
 // explain turns an error into one that a person can act on.
 func (k *keeper) explain(err error) *api.Error { return hint.Workload(k.rec.spec.Name, err) }
 
-func unixSignalName(s syscall.Signal) string { return unix.SignalName(s) }
+// signalName returns "SIGKILL" for 9.
+func signalName(n int) string {
+	return cmp.Or(unix.SignalName(syscall.Signal(n)), fmt.Sprintf("signal %d", n))
+}
 
 // row describes a generation.
 func row(i store.Info, verdict string) api.GenerationRow {

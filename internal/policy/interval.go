@@ -2,6 +2,7 @@ package policy
 
 import (
 	"math"
+	"strings"
 	"time"
 )
 
@@ -49,6 +50,20 @@ func Between(lived time.Duration, crashes int) time.Duration {
 type Chosen struct {
 	Every time.Duration
 	Cost  time.Duration // of a checkpoint, as the last ones went
+}
+
+// String is the text that ParseChosen reads.
+func (c Chosen) String() string { return c.Every.String() + " " + c.Cost.String() }
+
+// ParseChosen reads what String wrote; anything else is the zero Chosen.
+func ParseChosen(text string) Chosen {
+	every, cost, _ := strings.Cut(text, " ")
+	e, err1 := time.ParseDuration(every)
+	c, err2 := time.ParseDuration(cost)
+	if err1 != nil || err2 != nil {
+		return Chosen{}
+	}
+	return Chosen{Every: e, Cost: c}
 }
 
 // Next returns the interval after a checkpoint for which the program stood
