@@ -71,7 +71,7 @@ func (k *keeper) running(ctx context.Context, t tree, from store.Generation) err
 		due = 0 // nothing of it is kept yet
 	}
 	k.setTree(t, due)
-	k.listenTo(t, from, true)
+	k.listenTo(t, from, false)
 	return nil
 }
 
@@ -193,7 +193,7 @@ func (k *keeper) takeOver(ctx context.Context) error {
 		k.record = nil // adopted: nobody records its end
 	}
 	k.setTree(t, 0)
-	k.listenTo(t, head, k.spoken.ear != nil && k.spoken.ear.Resumed())
+	k.listenTo(t, head, true)
 	k.unwatched()
 	if k.rec.run.State != api.Running {
 		k.rec.run.State, k.rec.run.Frozen = api.Running, false

@@ -69,22 +69,22 @@ func (k *keeper) environment() []string {
 	return notify.Environ(k.rec.spec.Env, k.spoken.ear.Path(), seconds(k.rec.policy.WatchdogSeconds))
 }
 
-// listenTo makes the words of a tree's processes count; nil is nobody's. known
-// says that all it says is heard, and what it had said by from: not so where it
-// is taken over and may be connected to the socket of the keeper before, where it
-// is heard no more. There it is waited for once it has spoken.
-func (k *keeper) listenTo(t tree, from store.Generation, known bool) {
+// listenTo makes the words of a tree's processes count; nil is nobody's. It is
+// waited for at once where it had said by from that it speaks, and is heard: not
+// so where it is taken over and connected to the socket of the keeper before.
+func (k *keeper) listenTo(t tree, from store.Generation, over bool) {
 	e := k.spoken.ear
 	k.spoken = spoken{ear: e}
 	if e == nil {
 		return
 	}
 	if t == nil {
-		e.Of(nil)
+		e.Of(nil, false)
 		k.silent.Stop()
 		return
 	}
-	e.Of(k.ours(t))
+	e.Of(k.ours(t), over)
+	known := !over || e.Resumed()
 	k.spoken.dog.Limit = seconds(k.rec.policy.WatchdogSeconds)
 	if known && k.spoken.dog.Limit > 0 {
 		k.spoken.dog = k.spoken.dog.Heard(time.Now())

@@ -460,7 +460,7 @@ func (e *fakeEar) Take() notify.Words {
 	return words
 }
 
-func (e *fakeEar) Of(ours func(int) bool) {
+func (e *fakeEar) Of(ours func(int) bool, _ bool) {
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
 	e.ours, e.words = ours, notify.Words{}

@@ -52,7 +52,7 @@ type ear interface {
 	Take() notify.Words
 	Settle()
 	Resumed() bool // the socket is the one of the keeper before
-	Of(ours func(pid int) bool)
+	Of(ours func(pid int) bool, again bool)
 	Close(gone bool) error
 }
 

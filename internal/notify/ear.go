@@ -23,9 +23,6 @@ const (
 	pathMax     = 107  // of a socket's address (unix(7))
 	settleMax   = 100  // times that is looked whether all was heard, a millisecond apart
 	nameMax     = 32   // bytes of a workload's name in a path
-
-	otherMax   = 3 * time.Second       // for a guard whose keeper has died to see that another has one
-	otherAgain = 50 * time.Millisecond // between looks at it
 )
 
 // Runtime is where root's sockets are; a boot empties it.
@@ -85,7 +82,8 @@ func Environ(env []string, path string, limit time.Duration) []string {
 // Ear listens to a program.
 type Ear struct {
 	path  string
-	goes  bool // on with the socket of the one before
+	keeps Pocket // nil: nothing is kept for who listens next
+	goes  bool   // on with the socket of the one before
 	conn  *net.UnixConn
 	log   *slog.Logger
 	heard chan struct{} // has one when there is something to take
@@ -96,6 +94,8 @@ type Ear struct {
 	changed *sync.Cond // of ours and over
 	over    bool
 	words   Words
+	said    Words           // of what was said since Of, what lasts
+	left    Words           // what nobody has taken, when nobody's words count
 	named   map[string]bool // what was complained of already
 }
 
@@ -115,68 +115,6 @@ func Listen(path string, log *slog.Logger) (*Ear, error) {
 	}
 	return listenOn(conn, path, log), nil
 }
-
-// Pocket keeps the socket for who listens after us, however we end.
-type Pocket interface {
-	Look(name string) (*os.File, error)
-	Put(name string, c syscall.Conn) error
-}
-
-// Kept is the socket's name in a pocket.
-const Kept = "notify"
-
-// Resume is Listen for one of several that listen in turn: it goes on with the
-// socket of the one before, to which the program may be connected, and with what
-// was said meanwhile. Where the pocket does not hold it, or nothing leads to it
-// any more, it binds another. One that somebody still has in another pocket is
-// waited for.
-//
-// While nobody listens a program that says more than fits (max_dgram_qlen,
-// unix(7)) waits, or is refused where it does not wait. So a pocket is for those
-// who live no longer than somebody is to come.
-func Resume(path string, p Pocket, log *slog.Logger) (*Ear, error) {
-	if f, err := p.Look(Kept); err == nil {
-		conn := bound(f, path)
-		_ = f.Close()
-		if conn != nil {
-			e := listenOn(conn, path, log)
-			e.goes = true
-			return e, nil
-		}
-	}
-	for end := time.Now().Add(otherMax); ; time.Sleep(otherAgain) {
-		e, err := Listen(path, log)
-		if err == nil {
-			if err := p.Put(Kept, e.conn); err != nil {
-				log.Warn("keep the notify socket for the next keeper", "err", err)
-			}
-			return e, nil
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
-			return nil, err
-		}
-	}
-}
-
-// bound is the socket in f if it is the one at path; else nil.
-func bound(f *os.File, path string) *net.UnixConn {
-	c, err := net.FilePacketConn(f)
-	if err != nil {
-		return nil
-	}
-	conn, ok := c.(*net.UnixConn)
-	if ok && conn.LocalAddr().String() == path {
-		if to, err := net.Dial("unixgram", path); err == nil {
-			_ = to.Close()
-			return conn
-		}
-	}
-	_ = c.Close()
-	return nil
-}
-
-// Resumed says whether the socket is the one that was there before.
-func (e *Ear) Resumed() bool { return e.goes }
 
 func listenOn(conn *net.UnixConn, path string, log *slog.Logger) *Ear {
 	e := &Ear{path: path, conn: conn, log: log, heard: make(chan struct{}, 1), ended: make(chan struct{}), named: map[string]bool{}}
@@ -258,12 +196,36 @@ func (e *Ear) Settle() {
 }
 
 // Of says whose words count: those of processes for which ours says so. nil:
-// nobody's, and what is said waits.
-func (e *Ear) Of(ours func(pid int) bool) {
+// nobody's, and what is said waits. again: the one before has listened to the
+// same processes, and if it was on this socket, what they said to it and lasts is
+// said again.
+func (e *Ear) Of(ours func(pid int) bool, again bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.ours, e.words = ours, Words{}
-	e.changed.Broadcast()
+	var said Words
+	if again && e.goes {
+		said = e.noted()
+	}
+	e.begin(ours, said)
+}
+
+// begin has what is heard begin with said; mu is held.
+func (e *Ear) begin(ours func(pid int) bool, said Words) {
+	defer e.changed.Broadcast()
+	if e.ours != nil {
+		e.left = e.words
+	}
+	if e.ours, e.words = ours, (Words{}); ours == nil {
+		return // who listens next may listen to the same ones
+	}
+	e.left, e.words, e.said = Words{}, said, said.lasting()
+	if said.Well {
+		e.words.At = time.Now()
+	}
+	e.note(e.said)
+	if said != (Words{}) {
+		e.nudge()
+	}
 }
 
 // Close stops listening. gone says that the program will not be back: its
@@ -275,6 +237,14 @@ func (e *Ear) Close(gone bool) error {
 	e.mu.Unlock()
 	err := e.conn.Close()
 	<-e.ended
+	e.mu.Lock()
+	if e.ours != nil {
+		e.left = e.words
+	}
+	if e.left != (Words{}) {
+		e.note(e.said.Then(e.left))
+	}
+	e.mu.Unlock()
 	if gone {
 		Remove(e.path)
 	}
@@ -325,12 +295,15 @@ func (e *Ear) listen() {
 	control := make([]byte, syscall.CmsgSpace(syscall.SizeofUcred))
 	second, read := time.Now(), 0
 	for {
-		n, c, flags, _, err := e.conn.ReadMsgUnix(data, control)
-		if errors.Is(err, net.ErrClosed) {
+		if !e.readable() {
 			return
 		}
-		ours := e.who()
+		ours := e.who() // until then what is said waits, also for who listens next
 		if ours == nil {
+			return
+		}
+		n, c, flags, _, err := e.conn.ReadMsgUnix(data, control)
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		now := time.Now()
@@ -364,6 +337,19 @@ func (e *Ear) listen() {
 	}
 }
 
+// readable waits until there is something to read, and leaves it where it is;
+// false when the socket is closed.
+func (e *Ear) readable() bool {
+	raw, err := e.conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	return raw.Read(func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), nil, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return err != syscall.EAGAIN
+	}) == nil
+}
+
 // who waits until somebody's words count; nil when it is over.
 func (e *Ear) who() func(int) bool {
 	e.mu.Lock()
@@ -382,8 +368,20 @@ func (e *Ear) hear(w Words) {
 		return
 	}
 	e.mu.Lock()
-	e.words = e.words.Then(w)
+	if e.ours == nil {
+		e.left = e.left.Then(w)
+	} else {
+		e.words = e.words.Then(w)
+	}
+	if said := e.said.Then(w.lasting()); said != e.said {
+		e.said = said
+		e.note(said)
+	}
 	e.mu.Unlock()
+	e.nudge()
+}
+
+func (e *Ear) nudge() {
 	select {
 	case e.heard <- struct{}{}:
 	default:

@@ -75,7 +75,7 @@ func TestEar(t *testing.T) {
 		t.Error("heard before it was known whose words count")
 	case <-time.After(50 * time.Millisecond):
 	}
-	e.Of(myself)
+	e.Of(myself, false)
 	if w := until(t, e, func(w Words) bool { return w.Ready }); w.Status != "early" {
 		t.Errorf("%+v", w)
 	}
@@ -115,7 +115,7 @@ func TestForged(t *testing.T) {
 	path := t.TempDir() + "/web.notify"
 	e, log := listen(t, path)
 	var asked atomic.Int32
-	e.Of(func(int) bool { asked.Add(1); return false })
+	e.Of(func(int) bool { asked.Add(1); return false }, false)
 	for range 5 {
 		send(t, path, "WAKEPOINT=durable")
 	}
@@ -154,7 +154,7 @@ func TestSender(t *testing.T) {
 	path := t.TempDir() + "/web.notify"
 	e, _ := listen(t, path)
 	var who atomic.Int32
-	e.Of(func(pid int) bool { who.Store(int32(pid)); return true })
+	e.Of(func(pid int) bool { who.Store(int32(pid)); return true }, false)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestSpeaker$")
 	cmd.Env = append(os.Environ(), "SPEAK_TO="+path)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -182,7 +182,7 @@ func TestFlood(t *testing.T) {
 	path := t.TempDir() + "/web.notify"
 	e, log := listen(t, path)
 	var read atomic.Int64
-	e.Of(func(int) bool { read.Add(1); return true })
+	e.Of(func(int) bool { read.Add(1); return true }, false)
 	c, err := net.Dial("unixgram", path)
 	if err != nil {
 		t.Fatal(err)
@@ -238,86 +238,4 @@ func TestPath(t *testing.T) {
 			t.Error(p)
 		}
 	}
-}
-
-// pockets keeps one socket, as a pocket does.
-type pockets struct{ f *os.File }
-
-func (p *pockets) Look(name string) (*os.File, error) {
-	if p.f == nil || name != Kept {
-		return nil, os.ErrNotExist
-	}
-	fd, err := syscall.Dup(int(p.f.Fd()))
-	return os.NewFile(uintptr(fd), name), err
-}
-
-func (p *pockets) Put(_ string, c syscall.Conn) error {
-	p.close()
-	var err error
-	p.f, err = c.(*net.UnixConn).File()
-	return err
-}
-
-func (p *pockets) close() {
-	if p.f != nil {
-		p.f.Close()
-		p.f = nil
-	}
-}
-
-// Who listens next goes on with the socket of the one before: what is connected
-// to it is heard, and what was said meanwhile. A socket to which nothing leads
-// any more is not gone on with, and one that somebody else has is waited for.
-func TestResume(t *testing.T) {
-	path := t.TempDir() + "/run/web.notify"
-	kept := &pockets{}
-	defer kept.close()
-	resume := func(want bool) *Ear {
-		t.Helper()
-		e, err := Resume(path, kept, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if e.Resumed() != want {
-			t.Errorf("resumed: %v", e.Resumed())
-		}
-		e.Of(myself)
-		return e
-	}
-	hears := func(e *Ear, c net.Conn, status string) {
-		t.Helper()
-		if _, err := c.Write([]byte("STATUS=" + status)); err != nil {
-			t.Fatal(err)
-		}
-		until(t, e, func(w Words) bool { return w.Status == status })
-	}
-	e := resume(false)
-	c, err := net.Dial("unixgram", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	hears(e, c, "first")
-	e.Close(false)
-	if _, err := c.Write([]byte("READY=1")); err != nil {
-		t.Fatal(err)
-	}
-	e = resume(true)
-	until(t, e, func(w Words) bool { return w.Ready })
-	hears(e, c, "second")
-	e.Close(false)
-
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	e = resume(false)
-	send(t, path, "STATUS=third")
-	until(t, e, func(w Words) bool { return w.Status == "third" })
-	e.Close(false)
-
-	other := kept.f
-	kept.f = nil
-	time.AfterFunc(100*time.Millisecond, func() { other.Close() })
-	e = resume(false)
-	e.Close(true)
 }

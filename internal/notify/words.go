@@ -99,6 +99,12 @@ func plain(s string) string {
 	}, s)
 }
 
+// lasting is what still holds when somebody else listens: what the program wants
+// just now is not of it, nor what was written down where it belongs.
+func (w Words) lasting() Words {
+	return Words{Ready: w.Ready, Stopping: w.Stopping, Well: w.Well, Status: w.Status, Told: w.Told, Watchdog: w.Watchdog}
+}
+
 // Then adds what was said later.
 func (w Words) Then(l Words) Words {
 	w.Ready = w.Ready || l.Ready

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,9 +28,12 @@ const (
 // however its owner dies, and whoever inherits it needs nobody's help. Where
 // the last one that has it is gone, all in it is closed.
 //
-// One goroutine of one process uses it at a time. nil is one that is always
+// One process uses it at a time. nil is one that is always
 // empty, whatever is put in.
-type Pocket struct{ ends [2]*os.File }
+type Pocket struct {
+	mu   sync.Mutex // one look or change at a time; taken alone
+	ends [2]*os.File
+}
 
 // New makes an empty one.
 func New() (*Pocket, error) {
@@ -41,7 +45,7 @@ func New() (*Pocket, error) {
 }
 
 func of(a, b int) *Pocket {
-	return &Pocket{[2]*os.File{os.NewFile(uintptr(a), "pocket"), os.NewFile(uintptr(b), "pocket")}}
+	return &Pocket{ends: [2]*os.File{os.NewFile(uintptr(a), "pocket"), os.NewFile(uintptr(b), "pocket")}}
 }
 
 // Close gives the pocket up.
@@ -165,6 +169,8 @@ func (p *Pocket) change(name string, to func(rest []item) []item) error {
 	if p == nil {
 		return nil
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	items, before, err := p.look()
 	if err != nil {
 		return err
@@ -183,7 +189,9 @@ func (p *Pocket) Look(name string) (*os.File, error) {
 	if p == nil {
 		return nil, os.ErrNotExist
 	}
+	p.mu.Lock()
 	items, _, err := p.look()
+	p.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}

@@ -144,7 +144,7 @@ func TestTorn(t *testing.T) {
 	if err := unix.Sendmsg(int(p.ends[0].Fd()), []byte("2\none"), unix.UnixRights(int(f.Fd())), nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	q := &Pocket{[2]*os.File{p.ends[1], p.ends[0]}} // inherited in the other order
+	q := &Pocket{ends: [2]*os.File{p.ends[1], p.ends[0]}} // inherited in the other order
 	note(t, q, "two", "new")
 	if got := noted(t, q, "one") + noted(t, p, "two"); got != "oldnew" {
 		t.Errorf("%q", got)
