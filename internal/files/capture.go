@@ -106,7 +106,7 @@ func Take(o Options, w Section) (*Capture, error) {
 
 func newCapture(o Options, w Section) *Capture {
 	c := &Capture{
-		index:      &Index{Version: indexVersion, BootID: bootID(), Taken: time.Now().UnixNano(), Except: o.Except},
+		index:      &Index{Version: indexVersion, BootID: BootID(), Taken: time.Now().UnixNano(), Except: o.Except},
 		last:       map[string]before{},
 		held:       map[inode]Open{},
 		clonesLeft: clonesMax,

@@ -245,8 +245,8 @@ func underAny(p string, dirs []string) bool {
 	return false
 }
 
-// bootID names this boot of the kernel (random(4)).
-func bootID() string {
+// BootID names this boot of the kernel (random(4)).
+func BootID() string {
 	p, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""

@@ -60,7 +60,7 @@ var errUnfit = errors.New("no clone")
 // says that the contents cannot be had.
 func Stand(x *Index, r Reader, least int64) (*StandIns, error) {
 	s := &StandIns{
-		put: &put{x: x, r: r, disks: map[uint64]string{}, same: bootID() == x.BootID},
+		put: &put{x: x, r: r, disks: map[uint64]string{}, same: BootID() == x.BootID},
 		by:  map[string]bool{}, disks: map[uint64]*disk{}, spare: map[uint64]int64{},
 	}
 	defer s.put.close()
@@ -373,7 +373,7 @@ func (s *StandIns) Close() {
 
 // PutBackBeside is PutBack, but for the files that have stand-ins.
 func PutBackBeside(x *Index, r Reader, who *Identity, s *StandIns) (Changed, error) {
-	p := &put{x: x, r: r, disks: map[uint64]string{}, same: bootID() == x.BootID, ways: map[*Entry]way{}, known: map[*Entry]bool{}}
+	p := &put{x: x, r: r, disks: map[uint64]string{}, same: BootID() == x.BootID, ways: map[*Entry]way{}, known: map[*Entry]bool{}}
 	for i := range x.Entries {
 		e := &x.Entries[i]
 		if read, ok := s.of(e); ok {

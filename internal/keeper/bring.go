@@ -123,7 +123,7 @@ func newEndedTree() endedTree {
 	return t
 }
 
-func (t endedTree) Handle() engine.Handle                  { return engine.Handle{BootID: bootID()} }
+func (t endedTree) Handle() engine.Handle                  { return engine.Handle{BootID: files.BootID()} }
 func (t endedTree) Terminal() *os.File                     { return nil }
 func (t endedTree) Done() <-chan struct{}                  { return t.done }
 func (t endedTree) CommandDone() <-chan struct{}           { return t.done }
@@ -361,7 +361,7 @@ func lostAt(dir string, rec records, newest store.Info) time.Time {
 		last = st.ModTime()
 	}
 	lag := heartbeat
-	if rec.run.Handle.BootID != bootID() {
+	if rec.run.Handle.BootID != files.BootID() {
 		lag = journalLag
 	}
 	at := last.Add(min(lag, everyOf(rec.policy, newest)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
@@ -136,6 +137,10 @@ func (k *keeper) take(ctx context.Context, o checkpointOptions) (info store.Info
 	}
 	c.fz = fz
 	defer c.release() // thaws, if nothing else did
+	h := k.tree.Handle()
+	if h.Init = 0; !k.quiet && !k.m.Alive(h) { // the same, of one that ended meanwhile
+		return info, fmt.Errorf("freeze: the command has just ended: %w", os.ErrProcessDone)
+	}
 	if err := c.frozen(ctx); err != nil {
 		return info, err
 	}

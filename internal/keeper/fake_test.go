@@ -266,6 +266,13 @@ func (w *world) HandleOf(pid engine.PID) (engine.Handle, error) {
 
 func (w *world) Alive(h engine.Handle) bool {
 	_, err := w.HandleOf(h.Command)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.trees {
+		if t.handle.Command == h.Command && h.Init == 0 && t.status.Ended {
+			return false // the command alone is asked for
+		}
+	}
 	return h.Command != 0 && err == nil
 }
 

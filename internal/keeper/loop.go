@@ -230,9 +230,14 @@ func (k *keeper) loop(ctx context.Context) error {
 		if k.unfit != nil {
 			return k.letGo()
 		}
-		command := k.tree.CommandDone()
+		command, due, requests := k.tree.CommandDone(), k.due.C, k.requests
 		if k.quiet {
 			command = nil
+		}
+		select {
+		case <-command: // which comes before all that would take what it leaves behind for it
+			due, requests = nil, nil
+		default:
 		}
 		select {
 		case <-ctx.Done():
@@ -242,7 +247,7 @@ func (k *keeper) loop(ctx context.Context) error {
 				k.handOver()
 				return errUpgrade
 			}
-		case <-k.due.C:
+		case <-due:
 			if err := k.scheduled(ctx); err != nil {
 				return err
 			}
@@ -278,7 +283,7 @@ func (k *keeper) loop(ctx context.Context) error {
 			if err := k.treeEnded(ctx); err != nil {
 				return err
 			}
-		case r := <-k.requests:
+		case r := <-requests:
 			if err := k.serve(ctx, r); err != nil {
 				return err
 			}

@@ -66,3 +66,24 @@ func TestRestoreEndsTheIncident(t *testing.T) {
 		})
 	}
 }
+
+// What a command that died leaves behind is no state of it: a checkpoint that
+// comes between its death and the news of it is none.
+func TestDiedUnheard(t *testing.T) {
+	bubble(t, api.Policy{}, func(r *rig) {
+		r.begin(ActLaunch, RestoreOptions{})
+		time.Sleep(2500 * time.Millisecond)
+		died, before := r.only(), r.committed()
+		r.w.failWith(func(_ int, step string) error {
+			if step == "freeze" {
+				died.commandEnd(11)
+			}
+			return nil
+		})
+		time.Sleep(700 * time.Millisecond)
+		synctest.Wait()
+		if from := r.records().run.From; len(r.w.trace("restore")) != 1 || int(from) != before {
+			t.Errorf("brought back from %v of %d: %v", from, before, r.w.trace("restore"))
+		}
+	})
+}

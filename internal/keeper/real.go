@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/engine"
@@ -68,7 +67,7 @@ func (realMachine) Belongs(h engine.Handle, pid int) bool {
 func (realMachine) Ask(ctx context.Context, c health.Check) error { return c.Run(ctx) }
 
 func (realMachine) Alive(h engine.Handle) bool {
-	if h.BootID == "" || h.BootID != bootID() {
+	if h.BootID == "" || h.BootID != files.BootID() {
 		return false
 	}
 	if h.Init != 0 {
@@ -85,7 +84,7 @@ func (realMachine) Orphan(path string) (engine.Handle, error) {
 	if err != nil {
 		return engine.Handle{}, os.ErrProcessDone
 	}
-	h := engine.Handle{BootID: bootID(), Init: engine.PID(pid), InitStart: startTicks(pid)}
+	h := engine.Handle{BootID: files.BootID(), Init: engine.PID(pid), InitStart: startTicks(pid)}
 	if list, err := r.Children(pid, pid); err == nil && len(list) > 0 {
 		h.Command, h.CommandStart = engine.PID(list[0]), startTicks(list[0])
 	}
@@ -106,15 +105,6 @@ func (realMachine) Watch(h engine.Handle, except []string) (watch, bool, error) 
 		return nil, false, err
 	}
 	return w, group >= 0, nil
-}
-
-// bootID names this boot of the kernel (random(4)).
-func bootID() string {
-	p, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(p))
 }
 
 // startTicks returns when a process started (proc_pid_stat(5), field 22), 0
