@@ -17,23 +17,25 @@ type entry struct {
 	name  string
 	share int                // of 50
 	lines func(n int) string // the kernel of the n-th boot
-	cycle func(g *rig)       // cuts what runs, and has it brought back; at most g.left cuts
+	of    subject
+	cycle func(g *rig) // cuts what runs, and has it brought back; at most g.left cuts
 }
 
 // entries are all there are. The first one is what is tried where little is.
 var entries = []entry{
-	{"work-6.1", 6, only(0), cutAtWork},
-	{"work-6.12", 6, only(1), cutAtWork},
-	{"commit-6.1", 6, only(0), cutAtCommit},
-	{"commit-6.12", 6, only(1), cutAtCommit},
-	{"gc-6.1", 4, only(0), cutAtGC},
-	{"gc-6.12", 4, only(1), cutAtGC},
-	{"recovery-6.1", 4, only(0), cutAtRecovery},
-	{"recovery-6.12", 4, only(1), cutAtRecovery},
-	{"kernels", 4, turns, cutAtWork},
-	{"numbers", 2, turns, cutAndOccupy},
-	{"clock", 2, turns, cutAndTurnClock},
-	{"poison", 2, turns, cutPoisoned},
+	{"work-6.1", 8, only(0), large, cutAtWork},
+	{"work-6.12", 8, only(1), large, cutAtWork},
+	{"commit-6.1", 4, only(0), counter, cutAtCommit},
+	{"commit-6.12", 4, only(1), counter, cutAtCommit},
+	{"gc-6.1", 3, only(0), counter, cutAtGC},
+	{"gc-6.12", 3, only(1), counter, cutAtGC},
+	{"recovery-6.1", 4, only(0), counter, cutAtRecovery},
+	{"recovery-6.12", 4, only(1), counter, cutAtRecovery},
+	{"kernels", 4, turns, large, cutAtWork},
+	{"redis", 2, turns, redis, cutAtWork},
+	{"numbers", 2, turns, counter, cutAndOccupy},
+	{"clock", 2, turns, counter, cutAndTurnClock},
+	{"poison", 2, turns, counter, cutPoisoned},
 }
 
 // only boots the same kernel each time.
@@ -104,7 +106,7 @@ func TestPowerCuts(t *testing.T) {
 func shares() []entry {
 	if *cuts == 0 {
 		e := entries[0]
-		e.share = 2
+		e.share, e.of = 2, counter
 		return []entry{e}
 	}
 	total, given, sum := 0, 0, 0
@@ -126,6 +128,7 @@ func shares() []entry {
 // series makes n cuts on one disk.
 func (e entry) series(g *rig, n int) {
 	boots := 0
+	g.of = e.of
 	g.next = func() string { boots++; return e.lines(boots - 1) }
 	g.boot(g.next(), time.Time{})
 	g.protect()

@@ -100,7 +100,7 @@ type status struct {
 
 func (g *rig) status() (s status) {
 	g.t.Helper()
-	if err := json.Unmarshal([]byte(g.must("wakepoint status counter -o json")), &s); err != nil {
+	if err := json.Unmarshal([]byte(g.must("wakepoint status "+g.of.name+" -o json")), &s); err != nil {
 		g.t.Fatal(err)
 	}
 	return s
@@ -112,7 +112,7 @@ func (g *rig) status() (s status) {
 func cutAndOccupy(g *rig) {
 	const adopted = onDisk + "/adopted"
 	if g.try("wakepoint status work").Code != 0 {
-		g.must("cd " + onDisk + "; setsid program work " + adopted + " </dev/null >out 2>&1 & sleep 2; wakepoint adopt $! --name work --cut --every 1s")
+		g.must("cd " + onDisk + "; setsid program work " + adopted + " 1 </dev/null >out 2>&1 & sleep 2; wakepoint adopt $! --name work --cut --every 1s")
 	}
 	g.promising()
 	g.waitPromise()
@@ -137,7 +137,7 @@ func cutAndOccupy(g *rig) {
 		g.t.Errorf("%d of %d process numbers are taken", len(taken), len(numbers))
 	}
 	g.bring()
-	g.goesOn(adopted, 1)
+	g.goesOn("program look "+adopted, 1)
 }
 
 // cutAndTurnClock boots with a clock that is a year wrong.
@@ -169,7 +169,7 @@ func cutPoisoned(g *rig) {
 	if err := g.recover(); err != nil {
 		g.t.Fatal(err)
 	}
-	spoilt := g.look(onDisk + "/data")
+	spoilt := g.look(g.of.look)
 	g.promised = promise{} // from here on it may go back
 	if g.left > 1 {
 		time.Sleep(g.within(8 * time.Second))
@@ -184,11 +184,11 @@ func cutPoisoned(g *rig) {
 		if g.ctx.Err() != nil {
 			g.t.Fatalf("it does not get past %d, and was spoilt before %d", count, spoilt)
 		}
-		if r := g.try("program look " + onDisk + "/data"); r.Code == 0 {
+		if r := g.try(g.of.look); r.Code == 0 {
 			fmt.Sscan(r.Out, &count) // 0 when it says nothing
 		}
 	}
-	lives := g.must("wakepoint logs counter")
+	lives := g.must("wakepoint logs " + g.of.name)
 	if !strings.Contains(lives, "poisoned") {
 		g.t.Errorf("it has never died: %s", lives)
 	}

@@ -5,6 +5,7 @@ package vm
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,6 +100,15 @@ func (s *settings) build(dir, box string) error {
 	}
 	if err := vmtest.Build(files["/bin/program"], module+"/test/vm/program"); err != nil {
 		return err
+	}
+	if *cuts > 0 {
+		for _, program := range []string{"redis-server", "redis-cli"} {
+			needs, err := vmtest.Needs(program)
+			if err != nil {
+				return err
+			}
+			maps.Copy(files, needs)
+		}
 	}
 	for line, kernel := range s.kernels {
 		s.initrds[line] = filepath.Join(dir, "initrd-"+line)

@@ -22,7 +22,8 @@ const (
 	// patience is how long anything may take on a busy host before a test
 	// calls it stuck.
 	patience  = 6 * time.Minute
-	sizeBytes = 512 << 20
+	sizeBytes = 1 << 30
+	memoryMiB = 1024
 
 	// interruptsMax is how often a generation may have been cut short before
 	// recovery may take an older one.
@@ -53,9 +54,34 @@ type promise struct {
 	count      uint64 // that the program had reached before that was taken
 }
 
+// subject is what is protected, as commands of the machine.
+type subject struct {
+	name   string
+	start  string
+	look   string // prints how far it is, and how much of what it knows is wrong
+	client string // has it go on; "": it does so by itself
+}
+
+// counter counts.
+var counter = subject{name: "counter", start: "program work " + onDisk + "/data 1", look: "program look " + onDisk + "/data"}
+
+// large does so with 64 MiB.
+var large = subject{name: "large", start: "program work " + onDisk + "/data 64", look: "program look " + onDisk + "/data"}
+
+// redis is a server whose state is in memory alone. Each count of its client
+// adds a key, of which it is known what it holds.
+var redis = subject{
+	name:   "redis",
+	start:  "redis-server --bind 127.0.0.1 --save '' --appendonly no --dir /",
+	client: "redis-cli -r -1 -i 0.01 eval \"local n = redis.call('incr', 'n'); redis.call('set', 'k' .. n, redis.sha1hex(n)); return n\" 0",
+	look: "redis-cli eval \"local n, wrong = tonumber(redis.call('get', 'n') or 0), 0; for i = 1, n do if redis.call('get', 'k' .. i) ~= redis.sha1hex(i) then wrong = wrong + 1 end end; " +
+		"return n .. ' ' .. wrong\" 0",
+}
+
 // rig is a disk, and the machine that has it now.
 type rig struct {
 	t    *testing.T
+	of   subject
 	r    *rand.Rand
 	ctx  context.Context
 	dir  string
@@ -83,7 +109,7 @@ func newRig(t *testing.T, r *rand.Rand) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &rig{t: t, r: r, dir: dir, disk: disk}
+	g := &rig{t: t, of: counter, r: r, dir: dir, disk: disk}
 	t.Cleanup(g.close)
 	return g
 }
@@ -113,7 +139,7 @@ func (g *rig) explain() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, command := range []string{
-		"wakepoint status counter", "wakepoint log counter", "wakepoint logs counter | tail -n 20",
+		"wakepoint status " + g.of.name, "wakepoint log " + g.of.name, "wakepoint logs " + g.of.name + " | tail -n 20",
 		"tail -n 40 " + onDisk + "/store/workloads/*/keeper.log", "ps -o pid,ppid,stat,args | grep -v ']$'",
 	} {
 		r, err := g.vm.Run(ctx, "sh", "-c", surroundings+command)
@@ -134,7 +160,7 @@ func (g *rig) boot(line string, clock time.Time) {
 		g.t.Fatal(err)
 	}
 	vm, err := vmtest.Boot(ctx, vmtest.Machine{
-		Kernel: session.kernels[line], Initrd: session.initrds[line], Disk: g.disk, Dir: g.dir, Clock: clock,
+		Kernel: session.kernels[line], Initrd: session.initrds[line], Disk: g.disk, Dir: g.dir, Clock: clock, MemoryMiB: memoryMiB,
 	})
 	if err != nil {
 		g.t.Fatal(err)
@@ -144,7 +170,7 @@ func (g *rig) boot(line string, clock time.Time) {
 		g.t.Fatalf("busybox: %+v, %v", r, err)
 	}
 	// What is written reaches the disk soon, and is not flushed.
-	g.must("mkdir -p " + onDisk + " && mount -t ext4 /dev/vda " + onDisk + " && cd /proc/sys/vm && echo 20 >dirty_writeback_centisecs && echo 20 >dirty_expire_centisecs")
+	g.must("ifconfig lo up && mkdir -p " + onDisk + " && mount -t ext4 /dev/vda " + onDisk + " && cd /proc/sys/vm && echo 20 >dirty_writeback_centisecs && echo 20 >dirty_expire_centisecs")
 }
 
 // try runs a command in the machine.
@@ -179,13 +205,21 @@ func (g *rig) begin(command string) *vmtest.Job {
 // protect starts the program under protection.
 func (g *rig) protect() {
 	g.t.Helper()
-	g.must("wakepoint run -d --name counter --every 1s -- program work " + onDisk + "/data")
+	g.must("wakepoint run -d --name " + g.of.name + " --every 1s -- " + g.of.start)
+	g.serve()
+}
+
+// serve has it go on.
+func (g *rig) serve() {
+	if g.of.client != "" {
+		g.begin("until " + g.of.look + "; do sleep 0.2; done >/dev/null; " + g.of.client + " >/dev/null")
+	}
 }
 
 // promising has generations taken, besides those that are taken anyway, and
 // their numbers printed.
 func (g *rig) promising() {
-	g.promises = g.begin("while :; do c=$(program look " + onDisk + "/data) && n=$(wakepoint checkpoint counter) && echo $n $c; sleep 0.3; done")
+	g.promises = g.begin("while :; do c=$(" + g.of.look + ") && n=$(wakepoint checkpoint " + g.of.name + ") && echo $n $c; sleep 0.3; done")
 }
 
 // heard takes a line of the promises.
@@ -274,7 +308,7 @@ func (g *rig) recover() error {
 		if row.State != "running" || row.PID == 0 {
 			return fmt.Errorf("recover: %s is %s\n%s%s", row.Name, row.State, r.Out, r.Err)
 		}
-		if row.Name == "counter" {
+		if row.Name == g.of.name {
 			found = true
 			if err := g.judge(row); err != nil {
 				return err
@@ -306,10 +340,10 @@ func (g *rig) judge(row recovered) error {
 }
 
 // look returns what a program knows of itself: how far it is.
-func (g *rig) look(dir string) uint64 {
+func (g *rig) look(command string) uint64 {
 	g.t.Helper()
 	var count, wrong uint64
-	out := g.must("program look " + dir)
+	out := g.must(command)
 	if _, err := fmt.Sscan(out, &count, &wrong); err != nil || wrong != 0 {
 		g.t.Fatalf("its words: %q, %v", out, err)
 	}
@@ -320,15 +354,15 @@ func (g *rig) look(dir string) uint64 {
 const onward = 100
 
 // goesOn waits until a program has counted on, and finds everything as it was.
-func (g *rig) goesOn(dir string, least uint64) {
+func (g *rig) goesOn(look string, least uint64) {
 	g.t.Helper()
-	first := g.look(dir)
+	first := g.look(look)
 	if first < least {
 		g.t.Fatalf("it goes on at %d and had come to %d before what was promised was taken", first, least)
 	}
-	for g.look(dir) < first+onward {
+	for g.look(look) < first+onward {
 		if g.ctx.Err() != nil {
-			g.t.Fatalf("it stands still at %d", g.look(dir))
+			g.t.Fatalf("it stands still at %d", g.look(look))
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -337,11 +371,11 @@ func (g *rig) goesOn(dir string, least uint64) {
 // whole checks that everything is as it should be after a recovery.
 func (g *rig) whole() {
 	g.t.Helper()
-	g.goesOn(onDisk+"/data", g.promised.count)
+	g.goesOn(g.of.look, g.promised.count)
 	if out := g.must("program frozen"); out != "" {
 		g.t.Fatalf("these stand still: %s", out)
 	}
-	if out := g.must("wakepoint logs counter"); strings.Contains(out, "BAD") {
+	if out := g.must("wakepoint logs " + g.of.name); strings.Contains(out, "BAD") {
 		g.t.Fatalf("it complains: %s", out)
 	}
 	g.must("wakepoint verify")
@@ -361,5 +395,6 @@ func (g *rig) bring() {
 	if err := g.recover(); err != nil {
 		g.t.Fatal(err)
 	}
+	g.serve()
 	g.whole()
 }

@@ -3,7 +3,7 @@
 // Command program is what is protected in a machine whose power is cut, and
 // what looks whether that worked.
 //
-//	program work DIR       count, two hundred times a second
+//	program work DIR MIB   count, two hundred times a second, with so much memory
 //	program look DIR       print the count and how much of what it knows is wrong
 //	program frozen         print the processes that stand still for good
 //	program occupy PID...  take these process numbers until the end
@@ -29,8 +29,12 @@ func main() {
 
 func run(args []string) error {
 	switch {
-	case len(args) == 2 && args[0] == "work":
-		return work(args[1])
+	case len(args) == 3 && args[0] == "work":
+		mib, err := strconv.ParseUint(args[2], 10, 16)
+		if err != nil || mib == 0 {
+			return fmt.Errorf("%q is no number of MiB", args[2])
+		}
+		return work(args[1], mib<<20/pageSize)
 	case len(args) == 2 && args[0] == "look":
 		return look(args[1])
 	case len(args) == 1 && args[0] == "frozen":

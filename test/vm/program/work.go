@@ -18,6 +18,8 @@ const (
 	thorough  = 50      // ticks from one look at everything to the next
 	doom      = 600     // ticks that are left to live with poison
 
+	pageSize = 4096
+
 	wordsName  = "words"  // rewritten: what it knows of itself
 	ledgerName = "ledger" // rewritten in place: the table once more
 	trailName  = "trail"  // only grows: 8 bytes for each count
@@ -69,17 +71,22 @@ func readWords(f *os.File) (words, error) {
 type worker struct {
 	words  words
 	table  [tableSize]entry
-	doom   int // ticks left to live; 0: it is not poisoned
+	pages  uint64
+	mass   []byte // these pages, one of which is written anew for each count
+	doom   int    // ticks left to live; 0: it is not poisoned
 	public *os.File
 	ledger *os.File
 	trail  *os.File
 }
 
-func work(dir string) error {
+func work(dir string, pages uint64) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	w := &worker{}
+	w := &worker{pages: pages, mass: make([]byte, pages*pageSize)}
+	for k := range pages {
+		fill(w.page(k), k, 0)
+	}
 	for _, f := range []struct {
 		file **os.File
 		name string
@@ -102,6 +109,28 @@ func work(dir string) error {
 	return nil
 }
 
+// page is the kth.
+func (w *worker) page(k uint64) []byte { return w.mass[k*pageSize:][:pageSize] }
+
+// fill writes what stands in page k when count n has been written to it.
+func fill(page []byte, k, n uint64) {
+	for i := 0; i < len(page); i += 8 {
+		binary.LittleEndian.PutUint64(page[i:], mix(k<<40^n<<10^uint64(i)))
+	}
+}
+
+// feel compares page k with what was written to it last.
+func (w *worker) feel(k uint64) {
+	n := uint64(0)
+	if w.words.count >= k {
+		n = w.words.count - (w.words.count-k)%w.pages
+	}
+	want := make([]byte, pageSize)
+	if fill(want, k, n); string(want) != string(w.page(k)) {
+		w.complain("page %d in memory is not that of %d", k, n)
+	}
+}
+
 // step compares what it knows, and counts.
 func (w *worker) step() error {
 	if w.words.count%thorough == 0 {
@@ -114,6 +143,8 @@ func (w *worker) step() error {
 	e := entry{w.words.count, mix(w.words.count)}
 	place := e.count % tableSize
 	w.table[place] = e
+	fill(w.page(e.count%w.pages), e.count%w.pages, e.count)
+	w.feel(e.mixed % w.pages)
 	if _, err := w.ledger.WriteAt(e.encode(), int64(place)*16); err != nil {
 		return err
 	}
