@@ -2,6 +2,7 @@
 # Tries the package in dist/ on Debian 12 with systemd, in machines in QEMU, and
 # says "k of N".
 #   RUN=regexp    only these tests, and the first one, which installs the package
+#   RECORD=FILE   writes down a power cut and what is seen after it (doc/recovery-session.md)
 #   SEED=1        where what is drawn begins
 #   KERNEL=6.1    the line of Debian's kernels
 # The file system of Debian and the kernel stay in build/vm.
@@ -31,6 +32,7 @@ dpkg-deb --root-owner-group -b "$work/next" "$work/next.deb" >/dev/null
 
 go vet -tags vmsystemd ./test/vm/systemd
 go test -c -tags vmsystemd -o "$work/test" ./test/vm/systemd
+record=${RECORD:+$(realpath "$RECORD")}
 cd test/vm/systemd
 "$work/test" -test.timeout 6h -test.v -test.run "TestSystemd/^(package|${RUN:-.*})$" -systemd.image "$image" -systemd.deb "$deb" \
-	-systemd.next "$work/next.deb" -systemd.kernel "${KERNEL:-6.1}" -systemd.seed "${SEED:-1}"
+	-systemd.next "$work/next.deb" -systemd.kernel "${KERNEL:-6.1}" -systemd.seed "${SEED:-1}" -systemd.record "$record"

@@ -12,14 +12,19 @@ import (
 // groups is where control groups are mounted (systemd's file-hierarchy(7)).
 const groups = "/sys/fs/cgroup/"
 
-// OwnGroup returns the control group of a process to which the file at path
-// belongs, as a line of /proc/PID/cgroup; "" when it belongs to none of them.
-// Programs keep such files open to learn their limits (Go 1.25: cpu.max).
-func OwnGroup(pid int, path string) string {
-	if !strings.HasPrefix(path, groups) {
-		return ""
+// OwnGroup returns the path of an open file, and the control group of the
+// process to which it belongs, as a line of /proc/PID/cgroup; "" when it belongs
+// to none of them. Such a file comes and goes with a controller of the group: its
+// path is as if it were there. Programs keep them open to learn their limits
+// (Go 1.25: cpu.max).
+func OwnGroup(pid int, link string) (path, group string) {
+	if !strings.HasPrefix(link, groups) {
+		return link, ""
 	}
-	return groupOf(groupsOf(pid), path)
+	if group = groupOf(groupsOf(pid), link); group == "" {
+		return link, ""
+	}
+	return strings.TrimSuffix(link, " (deleted)"), group
 }
 
 // groupsOf returns /proc/PID/cgroup; a process that has ended has none.
@@ -40,7 +45,8 @@ func groupOf(list, path string) string {
 
 // InGroup returns the path of a description's file: for one of its process's
 // own control group that in the group where process pid is, or the nearest
-// above that has it. inside is a path as this process reaches it.
+// above that has it; where none has, nothing is to be read. inside is a path as
+// this process reaches it.
 func InGroup(d *image.Description, pid int, inside func(string) string) string {
 	if d.Cgroup == "" {
 		return d.Path
@@ -63,6 +69,9 @@ func inGroup(d *image.Description, list string, exists func(string) bool) string
 			}
 			now = filepath.Dir(now)
 		}
+	}
+	if d.Kind == image.Regular {
+		return os.DevNull
 	}
 	return d.Path
 }

@@ -19,8 +19,8 @@ func TestGroup(t *testing.T) {
 		{one + "/user.slice/session-3.scope/cpu.max", "0::/user.slice/session-3.scope", there[0]},
 		{one + "/user.slice/session-3.scope/memory.max", "0::/user.slice/session-3.scope", there[1]}, // the nearest above
 		{two + "/jobs/a/memory.limit_in_bytes", "4:memory:/jobs/a", there[2]},
-		{one + "/user.slice/session-3.scope/io.max", "0::/user.slice/session-3.scope", one + "/user.slice/session-3.scope/io.max"}, // none has it
-		{one + "/user.slice/session-4.scope/cpu.max", "", ""},                                                                      // of others
+		{one + "/user.slice/session-3.scope/io.max", "0::/user.slice/session-3.scope", "/dev/null"}, // none has it
+		{one + "/user.slice/session-4.scope/cpu.max", "", ""},                                       // of others
 		{one + "/cpu.max", "", ""},
 	} {
 		group := groupOf(was, c.path)
@@ -30,7 +30,7 @@ func TestGroup(t *testing.T) {
 		if c.group == "" {
 			continue
 		}
-		d := &image.Description{Path: c.path, Cgroup: c.group}
+		d := &image.Description{Kind: image.Regular, Path: c.path, Cgroup: c.group}
 		if got := inGroup(d, now, func(path string) bool { return slices.Contains(there, path) }); got != c.want {
 			t.Errorf("%s is then %s, want %s", c.path, got, c.want)
 		}

@@ -217,7 +217,7 @@ func (d *dumper) fileFD(c *descriptor, desc *image.Description) error {
 	if err := syscall.Stat(c.magic(), &st); err != nil {
 		return fmt.Errorf("stat fd %d: %w", c.fd, err)
 	}
-	desc.Path, desc.Cgroup = c.link, description.OwnGroup(c.p.pid, c.link)
+	desc.Path, desc.Cgroup = description.OwnGroup(c.p.pid, c.link)
 	writable := desc.Flags&unix.O_ACCMODE != unix.O_RDONLY
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
@@ -281,7 +281,7 @@ func (d *dumper) named(c *descriptor, desc *image.Description, st *syscall.Stat_
 		return c.refuse(desc.Path+",", "")
 	}
 	var at syscall.Stat_t
-	if err := syscall.Lstat(d.f.tree.inside(desc.Path), &at); err == nil && at.Dev == st.Dev && at.Ino == st.Ino {
+	if err := syscall.Lstat(d.f.tree.inside(desc.Path), &at); desc.Cgroup != "" || err == nil && at.Dev == st.Dev && at.Ino == st.Ino {
 		return nil
 	}
 	old := strings.TrimSuffix(desc.Path, " (deleted)")

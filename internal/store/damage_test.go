@@ -371,6 +371,9 @@ func TestForeign(t *testing.T) {
 		}{
 			"missing": {os.RemoveAll, nil},
 			"empty":   {func(string) error { return nil }, nil},
+			"a new file system": {func(dir string) error {
+				return os.Mkdir(filepath.Join(dir, "lost+found"), 0o700)
+			}, nil},
 			"cut short": {func(dir string) error {
 				return os.WriteFile(disk.TempName(file(dir)), nil, 0o600)
 			}, nil},

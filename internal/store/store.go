@@ -200,6 +200,10 @@ func Claimed(d disk.FS, dir string) (bool, error) {
 	return ours, err
 }
 
+// lostFound is in the top directory of every new ext4: a store may have a file
+// system of its own.
+const lostFound = "lost+found"
+
 // holds reports whether a directory holds one of two names of ours. It is
 // ErrForeign when it holds none of them, but something else.
 func holds(d disk.FS, dir, mark, inside string) (bool, error) {
@@ -212,7 +216,7 @@ func holds(d disk.FS, dir, mark, inside string) (bool, error) {
 		switch {
 		case e.Name() == mark || e.Name() == inside:
 			return true, nil
-		case !disk.IsTemp(e.Name()):
+		case !disk.IsTemp(e.Name()) && e.Name() != lostFound:
 			other = e.Name()
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/wakepoint/wakepoint/internal/vmtest"
@@ -21,6 +22,7 @@ var (
 	deb   = flag.String("systemd.deb", "", "the package")
 	next  = flag.String("systemd.next", "", "the package of another version")
 	line  = flag.String("systemd.kernel", "6.1", "the line of Debian's kernels")
+	notes = flag.String("systemd.record", "", "a file for the record of a power cut; empty: none")
 	seed  = flag.Uint64("systemd.seed", 1, "where what is drawn begins")
 )
 
@@ -90,6 +92,12 @@ var scenarios = []struct {
 	{"keeper", keeperKilled},
 	{"reboot", rebootFromSessions},
 	{"power", powerCut},
+	{"credential", credential},
+	{"twice", startedTwice},
+	{"late", storeLate},
+	{"read-only", storeReadOnly},
+	{"fix", doctorFixed},
+	{"stuck", oneStuck},
 }
 
 // TestSystemd tries everything, and says how much of it is as promised.
@@ -99,11 +107,13 @@ func TestSystemd(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			all++
 			from := session.installed
-			if i == 0 {
+			if slices.Contains([]string{"package", "fix"}, s.name) {
 				from = session.bare
 			}
 			s.try(newRig(t, from, rand.New(rand.NewPCG(*seed, uint64(i)))))
-			passed++
+			if !t.Failed() {
+				passed++
+			}
 		})
 	}
 	fmt.Printf("vm-systemd: %d of %d, seed %d, kernel %s\n", passed, all, *seed, *line)

@@ -55,13 +55,26 @@ func rebootFromSessions(g *rig) {
 	g.sessionsReboot("reboot")
 }
 
+// rebootKilling does so where the end of a session is the end of what it has
+// left behind.
+func rebootKilling(g *rig) {
+	g.boot()
+	g.must("mkdir -p /etc/systemd/logind.conf.d && printf '[Login]\\nKillUserProcesses=yes\\nKillExcludeUsers=\\n' >/etc/systemd/logind.conf.d/kill.conf && systemctl restart systemd-logind")
+	g.must("ssh root@localhost 'setsid " + working("gone") + " </dev/null >/dev/null 2>&1 &'")
+	g.must("ssh root@localhost 'wakepoint run -d --name left" + rarely + "-- " + working("left") + "'")
+	g.until("! pgrep -fx '" + working("gone") + "'")
+	g.goesOn("left", 0)
+	g.t.Log("the session is gone, and what it has left unprotected; the workload goes on")
+	g.sessionsReboot("reboot", "left")
+}
+
 func (g *rig) sessionsReboot(command string, names ...string) {
 	g.t.Helper()
 	g.session("root", "wakepoint run -d --name unit"+rarely+"-- "+working("unit"))
 	g.session("root", "taskset -c 0 wakepoint run -d --name outside"+rarely+"-- "+working("outside"))
 	g.must("mkdir /srv/theirs && chown user /srv/theirs")
 	g.session("user", "setsid "+working("theirs")+" </dev/null >/dev/null 2>&1 &")
-	g.must("wakepoint adopt $(pgrep -fx 'program work /srv/theirs') --cut --name theirs" + rarely)
+	g.must("wakepoint adopt $(pgrep -fx '" + working("theirs") + "') --cut --name theirs" + rarely)
 	names = append(names, "unit", "outside", "theirs")
 	time.Sleep(5 * time.Second)
 	g.cgroups(names)

@@ -19,7 +19,7 @@ import (
 
 // patience is how long anything may take on a busy host before a test calls it
 // stuck.
-const patience = 8 * time.Minute
+const patience = 12 * time.Minute
 
 // fill makes the bare file system: Debian's, with files of the host.
 func fill(name string, files map[string]string) error {
@@ -179,19 +179,37 @@ func (g *rig) show(command string) string {
 	return r.Out + r.Err
 }
 
+// untilMax is how long something may take that is asked for over and over.
+const untilMax = 3 * time.Minute
+
 // until waits until a command succeeds.
 func (g *rig) until(command string) {
 	g.t.Helper()
-	for {
-		r, err := g.vm.Run(g.ctx, "sh", "-c", surroundings+command)
-		if err != nil {
-			g.t.Fatalf("%v\nthe last time: %d\n%s%s", err, r.Code, r.Out, r.Err)
-		}
+	for end := time.Now().Add(untilMax); ; time.Sleep(200 * time.Millisecond) {
+		r := g.try(command)
 		if r.Code == 0 {
 			return
 		}
-		time.Sleep(200 * time.Millisecond)
+		if time.Now().After(end) {
+			g.t.Fatalf("%s: it is never so; the last time: %d\n%s%s", command, r.Code, r.Out, r.Err)
+		}
 	}
+}
+
+// refused runs a command that must end with an exit code, and say a word.
+func (g *rig) refused(command string, code int, word string) {
+	g.t.Helper()
+	r := g.try(command)
+	g.t.Logf("# %s (%d)\n%s%s", command, r.Code, r.Out, r.Err)
+	if r.Code != code || !strings.Contains(r.Out+r.Err, word) {
+		g.t.Errorf("%s: exit code %d, not %d, or it does not say %q", command, r.Code, code, word)
+	}
+}
+
+// write writes a file in the machine.
+func (g *rig) write(name, text string) {
+	g.t.Helper()
+	g.must(fmt.Sprintf("mkdir -p $(dirname '%s') && cat >'%s' <<'---'\n%s---\n", name, name, text))
 }
 
 // shutDown has the machine stop by systemctl COMMAND, and waits until it has.

@@ -28,7 +28,7 @@ func (g *rig) status(name string) (s status) {
 
 // working is the command line of the program that counts, in a directory of its
 // own.
-func working(name string) string { return "program work /srv/" + name }
+func working(name string) string { return "program work /srv/" + name + " 1" }
 
 // protect starts the program that counts, under protection.
 func (g *rig) protect(name string) {
