@@ -91,13 +91,17 @@ var scenarios = []struct {
 	{"package", packageInstalled},
 	{"keeper", keeperKilled},
 	{"reboot", rebootFromSessions},
+	{"reboot-killing", rebootKilling},
 	{"power", powerCut},
+	{"upgrade", upgraded},
 	{"credential", credential},
 	{"twice", startedTwice},
 	{"late", storeLate},
 	{"read-only", storeReadOnly},
 	{"fix", doctorFixed},
 	{"stuck", oneStuck},
+	{"waits", groundMissing},
+	{"removal", removed},
 }
 
 // TestSystemd tries everything, and says how much of it is as promised.

@@ -10,14 +10,14 @@ import (
 )
 
 // typed runs a command on a terminal where keys are typed, one after the other,
-// and returns what the terminal has shown.
+// once it shows a screen, and returns what the terminal has shown.
 func (g *rig) typed(command string, keys ...string) string {
 	g.t.Helper()
-	var typing strings.Builder
+	typing := "until grep -q \"$(printf '\\033')\" /tmp/typed; do sleep 0.2; done; "
 	for _, k := range keys {
-		typing.WriteString("sleep 2; printf '" + k + "'; ")
+		typing += "sleep 2; printf '" + k + "'; "
 	}
-	return g.show("export TERM=xterm; (" + typing.String() + "sleep 3) | script -qec 'stty rows 24 cols 80; " + command + "' /dev/null")
+	return g.show("export TERM=xterm; : >/tmp/typed; (" + typing + "sleep 3) | script -qefc 'stty rows 24 cols 80; " + command + "' /tmp/typed")
 }
 
 // detach is what is typed to leave a terminal as it is.
@@ -42,7 +42,7 @@ func (r *record) note(command string) string {
 // screen writes down what a terminal has shown, without what moves its cursor.
 func (r *record) screen(command, out string) {
 	out = regexp.MustCompile(`\x1b\[[0-9;]*H|\r`).ReplaceAllString(out, "\n")
-	out = regexp.MustCompile(`\x1b(\[[0-9;?]*[a-zA-Z]|\([A-Z]|[78])`).ReplaceAllString(out, "")
+	out = regexp.MustCompile(`\x1b(\[[0-9;?]*[a-zA-Z]|[()][A-Z]|[78])`).ReplaceAllString(out, "")
 	var lines []string
 	for line := range strings.Lines(out) {
 		if line = strings.TrimSpace(line); line != "" {

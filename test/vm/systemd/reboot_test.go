@@ -59,7 +59,7 @@ func rebootFromSessions(g *rig) {
 // left behind.
 func rebootKilling(g *rig) {
 	g.boot()
-	g.must("mkdir -p /etc/systemd/logind.conf.d && printf '[Login]\\nKillUserProcesses=yes\\nKillExcludeUsers=\\n' >/etc/systemd/logind.conf.d/kill.conf && systemctl restart systemd-logind")
+	g.must("mkdir -p /etc/systemd/logind.conf.d && printf '[Login]\\nKillUserProcesses=yes\\nKillExcludeUsers=nobody\\n' >/etc/systemd/logind.conf.d/kill.conf && systemctl restart systemd-logind")
 	g.must("ssh root@localhost 'setsid " + working("gone") + " </dev/null >/dev/null 2>&1 &'")
 	g.must("ssh root@localhost 'wakepoint run -d --name left" + rarely + "-- " + working("left") + "'")
 	g.until("! pgrep -fx '" + working("gone") + "'")
