@@ -42,7 +42,7 @@ func (r *record) note(command string) string {
 // screen writes down what a terminal has shown, without what moves its cursor.
 func (r *record) screen(command, out string) {
 	out = regexp.MustCompile(`\x1b\[[0-9;]*H|\r`).ReplaceAllString(out, "\n")
-	out = regexp.MustCompile(`\x1b(\[[0-9;?]*[a-zA-Z]|[()][A-Z]|[78])`).ReplaceAllString(out, "")
+	out = regexp.MustCompile(`\x1b(\[[0-9;?]*[a-zA-Z]|[()][A-Z]|[78])|[\x0e\x0f]`).ReplaceAllString(out, "")
 	var lines []string
 	for line := range strings.Lines(out) {
 		if line = strings.TrimSpace(line); line != "" {
