@@ -148,17 +148,17 @@ func (a arguments) wantsKeeper() bool {
 // order has the workload's unit start a keeper that does an action.
 func (s Site) order(ctx context.Context, dir string, a arguments, progress Progress) (out Outcome, execCode int, err error) {
 	unit := service.Unit(a.Name)
+	var c net.Conn
 	offer, err := s.Units.Offer(a.Name)
-	if errors.Is(err, service.ErrBusy) {
-		return out, 0, api.Errorf(api.CodeLocked, "`wakepoint status "+a.Name+"` shows what becomes of it", "%w", err)
+	if err == nil {
+		defer offer.Close()
+		c, err = offer.Taken(ctx)
 	}
-	if err != nil {
-		return out, 0, fmt.Errorf("start %s: %w", unit, err)
-	}
-	defer offer.Close()
-	c, err := offer.Taken(ctx)
 	if ctx.Err() != nil {
 		return out, 0, ctx.Err()
+	}
+	if errors.Is(err, service.ErrBusy) {
+		return out, 0, api.Errorf(api.CodeLocked, "`wakepoint status "+a.Name+"` shows what becomes of it", "%w", err)
 	}
 	if err != nil {
 		return out, 0, api.Errorf(api.CodeFailed, "`systemctl status "+unit+"` shows why; `wakepoint doctor --fix` installs the units", "%w", err)

@@ -88,12 +88,14 @@ type Units struct {
 	Manager   string // directory in /proc of what starts them; empty: /proc/1
 }
 
-// ErrBusy says that somebody else is giving the same keeper an order.
+// ErrBusy says that somebody else is giving the same keeper an order, or has
+// started it without one.
 var ErrBusy = errors.New("somebody else is starting it")
 
 const (
 	takenAgain = 500 * time.Millisecond // between looks at a unit whose keeper does not come
-	takenMax   = 30 * time.Second       // for one that runs, and does not come
+	takenMax   = 30 * time.Second       // for one that comes and goes
+	runsLooks  = 6                      // at one that runs, and takes no order: it began without
 )
 
 // An Offer is an order for the keeper of a workload that does not run yet: it
@@ -146,12 +148,12 @@ func (o *Offer) Close() {
 	_ = o.lock.Close()
 }
 
-// Taken starts the unit and waits until its keeper has come. The connection is
-// to the keeper.
+// Taken starts the unit and waits until its keeper has come; ErrBusy when one
+// runs that was started by somebody else. The connection is to the keeper.
 func (o *Offer) Taken(ctx context.Context) (net.Conn, error) {
 	stop := context.AfterFunc(ctx, func() { _ = o.l.Close() })
 	defer stop()
-	idle := 0 // looks in a row at which nothing was going on
+	idle, runs := 0, 0 // looks in a row at which nothing was going on, or one ran that wants no order
 	for end := time.Now().Add(takenMax); ; {
 		if err := o.u.systemctl(ctx, "start", "--no-block", o.unit); err != nil {
 			return nil, err
@@ -172,6 +174,12 @@ func (o *Offer) Taken(ctx context.Context) (net.Conn, error) {
 		}
 		if idle++; waits || !slices.Contains([]string{"failed", "inactive"}, state) {
 			idle = 0
+		}
+		if runs++; waits || state != "active" {
+			runs = 0
+		}
+		if runs >= runsLooks {
+			return nil, fmt.Errorf("%s runs already: %w", o.unit, ErrBusy)
 		}
 		if idle >= 2 || !waits && time.Now().After(end) {
 			return nil, fmt.Errorf("systemd does not start %s: it is %s", o.unit, state)

@@ -108,7 +108,15 @@ func TestOfferThatNobodyTakes(t *testing.T) {
 		}
 		o.Close()
 	}
-	o, err := systemctl(t, `case "$1" in show) echo ActiveState=inactive; echo Job=7 ;; esac`).Offer("web")
+	o, err := systemctl(t, `case "$1" in show) echo ActiveState=active; echo Job= ;; esac`).Offer("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Taken(context.Background()); !errors.Is(err, ErrBusy) {
+		t.Errorf("a unit that somebody has started by hand: %v", err)
+	}
+	o.Close()
+	o, err = systemctl(t, `case "$1" in show) echo ActiveState=inactive; echo Job=7 ;; esac`).Offer("web")
 	if err != nil {
 		t.Fatal(err)
 	}
