@@ -144,7 +144,7 @@ func storeFinding(dir string) engine.Feature {
 		f.Hint = "choose another place with --store, or run as root"
 	case exists && !private(place):
 		f.Detail += ", not private: others own it or may enter it"
-		f.Hint = "choose another place with --store, or see that it is yours and `chmod 700 " + place + "`"
+		f.Hint = "choose another place with --store, or see that it is yours, and mounted if it is to be, and `chmod 700 " + place + "`"
 	case volatile(place):
 		f.Needed = false // it works until the next boot
 		f.Detail += ", in memory (tmpfs): nothing in it survives a boot or a power cut"

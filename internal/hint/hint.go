@@ -133,6 +133,9 @@ func private(dir string) string {
 	case info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()):
 		return "it belongs to another user: run as that user, or name another directory"
 	}
+	if list, err := os.ReadDir(dir); err == nil && len(list) == 0 {
+		return "it is empty: if a file system belongs there, mount it first; if not, `chmod 700 " + dir + "`"
+	}
 	return "others may have changed what is in it; if they have not, `chmod 700 " + dir + "`, else name another directory"
 }
 
