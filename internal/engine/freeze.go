@@ -69,7 +69,7 @@ func (t *Tree) Freeze(ctx context.Context) (*Frozen, error) {
 	}
 	var err error
 	for try := 0; ; try++ {
-		if err = t.lingerers(time.Now().Add(freezeTime)); err != nil {
+		if err = t.lingerers(time.Now().Add(10 * freezeTime)); err != nil {
 			return nil, fmt.Errorf("freeze: %w", err)
 		}
 		f := &Frozen{tree: t, byPID: map[int]*process{}, broke: map[int]bool{}, since: time.Now(), obstacles: slices.Clone(t.foreign), lasting: len(t.foreign) > 0}

@@ -79,7 +79,7 @@ func (f *Frozen) linger(p *process, th *tracee.Thread) {
 }
 
 // lingerers waits until there are none, at most until the deadline: what is
-// still attached cannot be attached again.
+// still attached cannot be attached again. Nothing stands still meanwhile.
 func (t *Tree) lingerers(deadline time.Time) error {
 	for t.lingering.Load() > 0 {
 		if time.Now().After(deadline) {
