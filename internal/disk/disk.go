@@ -26,11 +26,16 @@ type File interface {
 	io.Reader
 	io.ReaderAt
 	io.Writer
+	io.WriterAt // not of a file from FS.Append
 	io.Closer
 	Name() string
 	Stat() (fs.FileInfo, error)
 	Truncate(size int64) error
 	Sync() error
+	// Datasync is Sync, but for times and what else is not needed to read the
+	// contents: where those are written over and the file does not grow, nothing
+	// goes into the file system's journal (fdatasync(2)).
+	Datasync() error
 }
 
 // LockMode says how a file is locked.
@@ -53,6 +58,8 @@ type FS interface {
 	Create(name string) (File, error)
 	// Append opens a file that exists for reading, and for writing at its end.
 	Append(name string) (File, error)
+	// Modify opens a file that exists for reading and writing anywhere.
+	Modify(name string) (File, error)
 	// Rename gives a file another name in place of what has it. It is durable
 	// after SyncDir of both directories.
 	Rename(from, to string) error

@@ -22,13 +22,20 @@ func (OS) Append(name string) (File, error) {
 	return wrap(os.OpenFile(name, os.O_RDWR|os.O_APPEND, 0))
 }
 
+func (OS) Modify(name string) (File, error) { return wrap(os.OpenFile(name, os.O_RDWR, 0)) }
+
 // wrap keeps a nil *os.File from becoming a File that is not nil.
 func wrap(f *os.File, err error) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return osFile{f}, nil
 }
+
+// osFile is a file of the operating system's.
+type osFile struct{ *os.File }
+
+func (f osFile) Datasync() error { return datasync(f.File) }
 
 func (OS) Rename(from, to string) error               { return os.Rename(from, to) }
 func (OS) Remove(name string) error                   { return os.Remove(name) }

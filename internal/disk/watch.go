@@ -10,7 +10,7 @@ var ErrInjected = errors.New("injected failure")
 
 // Op is one operation that changes a file system.
 type Op struct {
-	Verb string // create append write truncate sync rename remove mkdir syncdir
+	Verb string // create append modify write truncate sync rename remove mkdir syncdir
 	Name string
 	To   string // rename: the new name
 	Size int64  // write, truncate: bytes
@@ -83,6 +83,10 @@ func (w *watched) Append(name string) (File, error) {
 	return w.open(Op{Verb: "append", Name: name}, w.FS.Append)
 }
 
+func (w *watched) Modify(name string) (File, error) {
+	return w.open(Op{Verb: "modify", Name: name}, w.FS.Modify)
+}
+
 func (w *watched) Rename(from, to string) error {
 	return w.judge(Op{Verb: "rename", Name: from, To: to}, func() error { return w.FS.Rename(from, to) })
 }
@@ -112,10 +116,22 @@ func (f *watchedFile) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+func (f *watchedFile) WriteAt(p []byte, off int64) (n int, err error) {
+	err = f.w.judge(Op{Verb: "write", Name: f.Name(), Size: int64(len(p))}, func() (err error) {
+		n, err = f.File.WriteAt(p, off)
+		return err
+	})
+	return n, err
+}
+
 func (f *watchedFile) Truncate(size int64) error {
 	return f.w.judge(Op{Verb: "truncate", Name: f.Name(), Size: size}, func() error { return f.File.Truncate(size) })
 }
 
 func (f *watchedFile) Sync() error {
 	return f.w.judge(Op{Verb: "sync", Name: f.Name()}, f.File.Sync)
+}
+
+func (f *watchedFile) Datasync() error {
+	return f.w.judge(Op{Verb: "sync", Name: f.Name()}, f.File.Datasync)
 }

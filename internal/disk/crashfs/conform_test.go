@@ -75,16 +75,16 @@ var names = []string{"a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "a/x"}
 func (p *pair) call(t *rapid.T) (a, b, what string) {
 	name := filepath.Join(p.dir, rapid.SampledFrom(names).Draw(t, "name"))
 	verb := rapid.SampledFrom([]string{
-		"create", "create", "append", "open", "mkdir", "mkdir", "rename", "rename", "remove", "readdir", "lstat", "private",
-		"lock", "unlock", "write", "write", "truncate", "read", "readat", "sync", "close", "stat",
+		"create", "create", "append", "modify", "open", "mkdir", "mkdir", "rename", "rename", "remove", "readdir", "lstat", "private",
+		"lock", "unlock", "write", "write", "writeat", "truncate", "read", "readat", "sync", "datasync", "close", "stat",
 	}).Draw(t, "verb")
 	what = verb + " " + name
 	both := func(f func(d disk.FS) string) (string, string, string) { return f(p.os), f(p.fs), what }
 	switch verb {
-	case "create", "append", "open":
+	case "create", "append", "modify", "open":
 		var got [2]disk.File
 		for i, d := range []disk.FS{p.os, p.fs} {
-			f, err := map[string]func(string) (disk.File, error){"create": d.Create, "append": d.Append, "open": d.Open}[verb](name)
+			f, err := map[string]func(string) (disk.File, error){"create": d.Create, "append": d.Append, "modify": d.Modify, "open": d.Open}[verb](name)
 			got[i], a, b = f, b, class(err)
 		}
 		if got[0] != nil && got[1] != nil {
@@ -148,6 +148,9 @@ func onFile(t *rapid.T, verb string, f [2]disk.File) (a, b string) {
 		case "write":
 			n, err := f.Write(p)
 			return fmt.Sprint(n, class(err))
+		case "writeat":
+			n, err := f.WriteAt(p, off)
+			return fmt.Sprint(n, class(err))
 		case "read":
 			n, err := f.Read(p)
 			return fmt.Sprint(n, string(p), class(err))
@@ -160,6 +163,8 @@ func onFile(t *rapid.T, verb string, f [2]disk.File) (a, b string) {
 			err = f.Truncate(off)
 		case "sync":
 			err = f.Sync()
+		case "datasync":
+			err = f.Datasync()
 		case "close":
 			err = f.Close()
 		}
@@ -189,6 +194,8 @@ func class(err error) string {
 		return errors.Unwrap(fmt.Errorf("%w", root(err))).Error()
 	case errors.As(err, &errno):
 		return errno.Error()
+	case strings.Contains(err.Error(), "WriteAt on file opened with O_APPEND"):
+		return syscall.EINVAL.Error()
 	}
 	return err.Error()
 }

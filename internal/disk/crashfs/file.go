@@ -31,6 +31,11 @@ func (f *FS) Append(name string) (disk.File, error) {
 	return f.open("append", name, file{write: true, append: true})
 }
 
+// Modify opens a file for writing anywhere.
+func (f *FS) Modify(name string) (disk.File, error) {
+	return f.open("modify", name, file{write: true})
+}
+
 func (f *FS) open(verb, name string, h file) (disk.File, error) {
 	h.fs, h.name = f, name
 	err := f.call(disk.Op{Verb: verb, Name: name}, func() (err error) {
@@ -131,6 +136,18 @@ func (h *file) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// WriteAt writes at an offset; not where Append opened the file.
+func (h *file) WriteAt(p []byte, off int64) (n int, err error) {
+	if off < 0 || h.append {
+		return 0, fail("write", h.name, syscall.EINVAL)
+	}
+	err = h.do("write", int64(len(p)), func() error {
+		n, err = h.fs.write(h.in, p, off)
+		return err
+	}, nil)
+	return n, err
+}
+
 func (h *file) Truncate(size int64) error {
 	return h.do("truncate", size, func() error {
 		if size < 0 {
@@ -148,6 +165,9 @@ func (h *file) Sync() error {
 		return nil
 	}, h.in.lose)
 }
+
+// Datasync is Sync: whatever is needed to read what was written is durable.
+func (h *file) Datasync() error { return h.Sync() }
 
 // write stores what there is room for.
 func (f *FS) write(in *inode, p []byte, at int64) (n int, err error) {
