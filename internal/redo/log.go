@@ -1,0 +1,362 @@
+// Package redo is a log of records that were acknowledged: each is durable
+// before anybody is told, many of them with one flush.
+//
+// Records are appended in order, by one caller at a time, and get a position at
+// once. Any number of callers wait until a position is durable; one of them
+// writes for all. What a flush writes is one frame, behind the one before; a
+// frame says up to where the log was durable when it was written, so that a
+// frame that is missing below that is damage, and one that is missing above it
+// is a tail that was cut short, which nobody was told of.
+//
+// The files are made beforehand, full of zeros, and are used again, so that a
+// flush changes no size and needs nothing of the file system's journal. A file
+// whose fsync failed is not trusted again: what it should hold is written anew
+// elsewhere.
+package redo
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/disk"
+)
+
+// ErrFull says that the disk has no room for another segment. Nothing was
+// changed; it goes away by itself when there is room.
+var ErrFull = errors.New("no room for the log")
+
+// ErrPoisoned says that the log could not be written, and could not be written
+// elsewhere either: what it holds is known only after it was opened again.
+var ErrPoisoned = errors.New("the log cannot be written")
+
+// ErrTooLarge says that a record has no room in any frame.
+var ErrTooLarge = errors.New("record too large")
+
+// ErrClosed says that the log was closed.
+var ErrClosed = errors.New("log closed")
+
+const (
+	// RecordMax is the size of the largest record, in bytes.
+	RecordMax = 1<<25 - 64
+
+	segmentRoom = 16 << 20               // of a segment, in bytes
+	batchMax    = 4 << 20                // records are added to a frame until it has so much
+	spares      = 2                      // segments that are made beforehand
+	idle        = 10 * time.Millisecond  // after which a frame says that the last one is durable
+	again       = 250 * time.Millisecond // from one try to make a segment to the next
+	rewrites    = 2                      // segments that are tried when one cannot be written
+	scratchMax  = 1 << 20                // of a buffer that is kept
+)
+
+// Options says where a log lies.
+type Options struct {
+	FS   disk.FS // nil: the operating system's
+	Dir  string  // exists, and is locked by the caller
+	Room int64   // of a segment, in bytes; 0: 16 MiB
+}
+
+// Log is an open log.
+type Log struct {
+	o    Options
+	pool *pool
+	idle *time.Timer // when nothing was written for a while
+
+	mu      sync.Mutex
+	batch   *batch // what is appended next
+	flight  *batch // what is being written; nil: nothing
+	flying  bool   // somebody writes, or is asked to
+	durable Position
+	closing bool  // the last frame only says what is durable
+	failed  error // ErrPoisoned or ErrClosed
+	used    []segment
+	suspect map[uint64]bool // files that are not to be used again
+
+	// Of whoever writes.
+	seg     segment
+	file    disk.File
+	page    []byte // of the last page that was written, as far as it is full
+	scratch []byte
+}
+
+// batch is a frame that is being filled.
+type batch struct {
+	at   Position
+	buf  []byte        // with room for the header
+	done chan struct{} // closed when it is durable, or never will be
+	lead chan struct{} // holds one: whoever takes it writes the batch
+	err  error         // before done
+}
+
+func newBatch(at Position) *batch {
+	return &batch{at: at, buf: make([]byte, frameHeader, 512), done: make(chan struct{}), lead: make(chan struct{}, 1)}
+}
+
+func (b *batch) empty() bool { return len(b.buf) == frameHeader }
+
+// Append adds a record and returns the position behind it. Only one caller may
+// append at a time, and no other may run in between with Reserve, which must
+// have let it pass.
+func (l *Log) Append(record []byte) Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.batch
+	b.buf = binary.AppendUvarint(b.buf, uint64(len(record)))
+	b.buf = append(b.buf, record...)
+	return b.at + Position(len(b.buf))
+}
+
+// Reserve waits until a record of n bytes has room, and says why it has not:
+// ErrTooLarge, ErrFull, ErrPoisoned, ErrClosed, or the context's error.
+func (l *Log) Reserve(ctx context.Context, n int) error {
+	if n > RecordMax {
+		return fmt.Errorf("%d bytes, at most %d: %w", n, RecordMax, ErrTooLarge)
+	}
+	for {
+		l.mu.Lock()
+		err, b, length := l.failed, l.batch, len(l.batch.buf)
+		full := !b.empty() && length+n > batchMax
+		l.mu.Unlock()
+		switch {
+		case err != nil:
+			return err
+		case full:
+			if err := l.wait(ctx, b); err != nil {
+				return err
+			}
+		default:
+			return l.pool.admit(ctx, int64(aligned(length+n+binary.MaxVarintLen32)))
+		}
+	}
+}
+
+// Durable is up to where the log is durable.
+func (l *Log) Durable() Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.durable
+}
+
+// End is the position behind the last record that was appended.
+func (l *Log) End() Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.batch.empty() {
+		return l.batch.at
+	}
+	return l.batch.at + Position(len(l.batch.buf))
+}
+
+// Wait returns when all up to a position is durable. When the context ends
+// before, it may become so all the same.
+func (l *Log) Wait(ctx context.Context, p Position) error {
+	l.mu.Lock()
+	b := l.batch
+	if p <= b.at && l.flight != nil {
+		b = l.flight
+	}
+	switch {
+	case l.durable >= p:
+		l.mu.Unlock()
+		return nil
+	case l.failed != nil:
+		defer l.mu.Unlock()
+		return l.failed
+	}
+	l.mu.Unlock()
+	return l.wait(ctx, b)
+}
+
+// wait returns when a batch is durable, and writes it if nobody else does.
+func (l *Log) wait(ctx context.Context, b *batch) error {
+	l.mu.Lock()
+	first := !l.flying && l.failed == nil && b == l.batch
+	l.flying = l.flying || first
+	l.mu.Unlock()
+	if first {
+		l.lead()
+		<-b.done
+		return b.err
+	}
+	select {
+	case <-b.done:
+	case <-b.lead:
+		l.lead()
+		<-b.done
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return b.err
+}
+
+// lead writes the batch that is appended to. Those that the last flush let go
+// are given time to join it (half of all commits are gained by that).
+func (l *Log) lead() {
+	runtime.Gosched()
+	l.mu.Lock()
+	b, kind := l.batch, kindRecords
+	if b.empty() {
+		kind = kindClosing
+	}
+	end := b.at + Position(aligned(len(b.buf)-frameHeader))
+	l.flight, l.batch = b, newBatch(end)
+	durable := l.durable
+	l.mu.Unlock()
+
+	err := l.write(b, kind, durable)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flight = nil
+	if err != nil {
+		if l.failed == nil {
+			l.failed = fmt.Errorf("%w: %w", ErrPoisoned, err)
+		}
+		b.err, l.batch.err = l.failed, l.failed
+		close(l.batch.done)
+	} else {
+		l.durable, l.closing = end, kind == kindClosing
+		if l.failed == nil {
+			l.idle.Reset(idle)
+		}
+	}
+	close(b.done)
+	if l.flying = err == nil && !l.batch.empty(); l.flying {
+		l.batch.lead <- struct{}{}
+	}
+}
+
+// rest is called when nothing was written for a while.
+func (l *Log) rest() {
+	l.mu.Lock()
+	b := l.batch
+	if l.failed != nil || l.closing && b.empty() || l.flying && b.empty() {
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	_ = l.wait(context.Background(), b) // whoever waits for it hears the error
+}
+
+// write makes a batch durable, in another file if that of the log fails.
+func (l *Log) write(b *batch, kind byte, durable Position) error {
+	room := int64(aligned(len(b.buf) - frameHeader))
+	if int64(b.at-l.seg.start)+room > l.seg.room {
+		return l.elsewhere(b, kind, durable, room, nil)
+	}
+	err := l.put(b, kind, durable, false)
+	if err == nil {
+		return nil
+	}
+	l.distrust()
+	return l.elsewhere(b, kind, durable, room, err)
+}
+
+// elsewhere begins another segment with a batch.
+func (l *Log) elsewhere(b *batch, kind byte, durable Position, room int64, failed error) error {
+	for range rewrites {
+		sp, err := l.pool.take(room)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		l.begin(sp, b.at)
+		if err = l.put(b, kind, durable, true); err == nil {
+			return nil
+		}
+		l.distrust()
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// distrust keeps the file, whose fsync or write failed, from being used again.
+func (l *Log) distrust() {
+	l.mu.Lock()
+	l.suspect[l.seg.number] = true
+	l.mu.Unlock()
+}
+
+// begin makes a spare the file that is written to.
+func (l *Log) begin(sp spare, at Position) {
+	if l.file != nil {
+		_ = l.file.Close()
+	}
+	l.file, l.page = sp.file, nil
+	l.seg = segment{number: sp.number, start: at, salt: rand.Uint64(), room: sp.room, turn: l.seg.turn + 1}
+	l.mu.Lock()
+	l.used = append(l.used, l.seg)
+	l.mu.Unlock()
+}
+
+// put writes a batch to its place in a segment, with the header of one that is
+// new. Whole pages are written, so that none has to be read for that.
+func (l *Log) put(b *batch, kind byte, durable Position, header bool) error {
+	s, w := l.seg, l.scratch[:0]
+	off := pageSize + int64(b.at-s.start)
+	if header {
+		w, off = append(w, s.page()...), 0
+	} else {
+		w, off = append(w, l.page...), off-int64(len(l.page))
+	}
+	frame := seal(b.buf, s.salt, b.at, durable, kind)
+	w = append(w, frame...)
+	full := len(w)
+	w = append(w, zeros[:-full&(pageSize-1)]...)
+	l.scratch = w[:0]
+	if cap(l.scratch) > scratchMax {
+		l.scratch = nil
+	}
+	if _, err := l.file.WriteAt(w, off); err != nil {
+		return err
+	}
+	if err := l.file.Datasync(); err != nil {
+		return err
+	}
+	l.page = append(l.page[:0], w[full&^(pageSize-1):full]...)
+	return nil
+}
+
+// Trim says that nothing before a position is needed any more.
+func (l *Log) Trim(before Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.used) > 1 && l.used[1].start <= before {
+		old := l.used[0]
+		l.used = l.used[1:]
+		l.pool.giveBack(old, l.suspect[old.number])
+		delete(l.suspect, old.number)
+	}
+}
+
+// Close writes what was appended, and ends the log.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	end := l.batch
+	l.mu.Unlock()
+	err := error(nil)
+	if !end.empty() {
+		err = l.wait(context.Background(), end)
+	}
+	l.rest() // and that it is durable
+	l.mu.Lock()
+	if l.failed == nil {
+		l.failed = ErrClosed
+	}
+	for l.flying {
+		b := l.flight
+		l.mu.Unlock()
+		if b != nil {
+			<-b.done
+		}
+		l.mu.Lock()
+	}
+	l.mu.Unlock()
+	l.idle.Stop()
+	l.pool.close()
+	return errors.Join(err, l.file.Close())
+}
