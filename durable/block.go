@@ -35,14 +35,6 @@ func (b *block) len() int {
 	return len(b.places)
 }
 
-// size is what a block takes in memory, in bytes.
-func (b *block) size() int {
-	if b == nil {
-		return 0
-	}
-	return len(b.data) + 4*len(b.places)
-}
-
 // parseChange reads the change at the beginning of p.
 func parseChange(p []byte) (c change, n int, ok bool) {
 	k, i := binary.Uvarint(p)

@@ -156,11 +156,7 @@ type floatKey[K any] struct{}
 func (floatKey[K]) Name() string { return "float64" }
 
 func (floatKey[K]) Append(dst []byte, k K) ([]byte, error) {
-	f := reflect.ValueOf(&k).Elem().Float()
-	if f == 0 {
-		f = 0 // -0 is the same number
-	}
-	u := math.Float64bits(f)
+	u := math.Float64bits(reflect.ValueOf(&k).Elem().Float() + 0) // -0 is the same number as 0
 	if u>>63 != 0 {
 		u = ^u
 	} else {

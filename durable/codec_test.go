@@ -96,6 +96,10 @@ func TestKeyRefused(t *testing.T) {
 		t.Error("two bytes are an int8")
 	}
 	floats, _ := KeyOf[float64]()
+	minus, _ := floats.Append(nil, math.Copysign(0, -1))
+	if plus, _ := floats.Append(nil, 0); !bytes.Equal(minus, plus) {
+		t.Errorf("-0 is %x, 0 is %x", minus, plus)
+	}
 	b, err := floats.Append(nil, math.NaN())
 	if err != nil {
 		t.Fatal(err)

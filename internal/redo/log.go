@@ -306,7 +306,7 @@ func (l *Log) put(b *batch, kind byte, durable Position, header bool) error {
 	frame := seal(b.buf, s.salt, b.at, durable, kind)
 	w = append(w, frame...)
 	full := len(w)
-	w = append(w, zeros[:-full&(pageSize-1)]...)
+	w = append(w, make([]byte, -full&(pageSize-1))...)
 	l.scratch = w[:0]
 	if cap(l.scratch) > scratchMax {
 		l.scratch = nil

@@ -77,7 +77,7 @@ func (l *Log) renew(t tail) error {
 		w = append(w, seal(b, l.seg.salt, f.at, f.durable, f.kind)...)
 	}
 	full := len(w)
-	w = append(w, zeros[:-full&(pageSize-1)]...)
+	w = append(w, make([]byte, -full&(pageSize-1))...)
 	if _, err := l.file.WriteAt(w, 0); err != nil {
 		return errors.Join(err, l.file.Close())
 	}

@@ -123,8 +123,8 @@ func readHeader(d disk.FS, dir string, number uint64) (segment, error) {
 	return parseHeader(p, number)
 }
 
-// zeros is what segments are filled with.
-var zeros = make([]byte, 1<<20)
+// fillChunk is how much of a segment is filled at once, in bytes.
+const fillChunk = 1 << 20
 
 // makeSegment makes a file that is not in use yet, with room for frames, and
 // makes it durable: from then on writing to it changes no size.
@@ -135,8 +135,9 @@ func makeSegment(d disk.FS, dir string, number uint64, room int64) (disk.File, e
 		return nil, err
 	}
 	err = func() error {
+		zeros := make([]byte, min(pageSize+room, fillChunk))
 		for rest := pageSize + room; rest > 0; {
-			n, err := f.Write(zeros[:min(rest, int64(len(zeros)))])
+			n, err := f.Write(zeros[:min(rest, fillChunk)])
 			if err != nil {
 				return err
 			}
@@ -173,7 +174,7 @@ func reuseSegment(d disk.FS, dir string, old, number uint64, room int64) (f disk
 	}
 	// The header goes before the name does: under its new number an old one
 	// would not count, but it is not to be relied on.
-	if _, err = f.WriteAt(zeros[:pageSize], 0); err == nil {
+	if _, err = f.WriteAt(make([]byte, pageSize), 0); err == nil {
 		err = f.Sync()
 	}
 	if err == nil {
