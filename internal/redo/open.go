@@ -51,7 +51,9 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 	if err := l.renew(t); err != nil {
 		return nil, errors.Join(err, l.pool.close())
 	}
+	l.mu.Lock()
 	l.idle = time.AfterFunc(idle, l.rest)
+	l.mu.Unlock()
 	return l, nil
 }
 
