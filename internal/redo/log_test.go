@@ -316,6 +316,7 @@ func rewrite(t *testing.T, fails int) {
 		_, err := add(l, want[n])
 		must(t, err)
 	}
+	synctest.Wait() // nobody may use the disk meanwhile
 	var mu sync.Mutex
 	left, made := fails, map[string]bool{}
 	d.Watch(func(op disk.Op) (disk.Verdict, error) {
