@@ -14,10 +14,16 @@ import (
 // missed; see proc(5).
 func (r *Reader) Processes() ([]int, error) { return r.numbers(r.root) }
 
-// Tasks lists the threads of a process, /proc/PID/task, by rising number. While
-// threads end, others may be missed: read until two lists are alike.
+// Tasks lists the threads of a process, /proc/PID/task: the first one, where it
+// has not ended, and the others by rising number. Where numbers begin anew
+// (pid_max) others may have lower ones than the first. While threads end, others
+// may be missed: read until two lists are alike.
 func (r *Reader) Tasks(pid int) ([]int, error) {
-	return r.numbers(r.processPath(pid, "task"))
+	list, err := r.numbers(r.processPath(pid, "task"))
+	if i := slices.Index(list, pid); i > 0 {
+		list = slices.Insert(slices.Delete(list, i, i+1), 0, pid)
+	}
+	return list, err
 }
 
 // FDs lists the open descriptors of a process, /proc/PID/fd, by rising number.

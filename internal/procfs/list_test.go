@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,5 +99,20 @@ func TestReaderGrows(t *testing.T) {
 		if got, err := r.File(c.name); err != nil || string(got) != text[:c.size] {
 			t.Errorf("%s: %d bytes, %v", c.name, len(got), err)
 		}
+	}
+}
+
+// TestTasksBeginAnew: numbers that were given out after the highest are lower
+// than that of the first thread, which comes first all the same.
+func TestTasksBeginAnew(t *testing.T) {
+	root := t.TempDir()
+	for _, tid := range []string{"32767", "301", "300"} {
+		if err := os.MkdirAll(filepath.Join(root, "32767", "task", tid), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := NewReader(root).Tasks(32767)
+	if want := []int{32767, 300, 301}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v, not %v", got, err, want)
 	}
 }
