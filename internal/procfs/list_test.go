@@ -61,7 +61,7 @@ func TestReaderOfTree(t *testing.T) {
 		}
 	}
 	check("processes", []int{9, 10})(r.Processes())
-	check("tasks", []int{9, 10, 100})(r.Tasks(10))
+	check("tasks", []int{10, 9, 100})(r.Tasks(10))
 	check("fds", []int{0, 9, 10})(r.FDs(10))
 	check("children", []int{12, 11})(r.Children(10, 10))
 	if l, err := r.FDLink(10, 10); err != nil || l != (Link{Kind: LinkPipe, Inode: 7}) {
