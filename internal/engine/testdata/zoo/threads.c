@@ -202,7 +202,10 @@ static void barriers(void) {
 	for (long n = 1;; n++) {
 		pthread_barrier_wait(&barrier);
 		ok();
-		for (int i = 1; i <= 3; i++) if (pulse[i] != n) bad("thread %d is at %ld, not %ld", i, pulse[i], n);
+		for (int i = 1; i <= 3; i++) {
+			for (int k = 0; pulse[i] < n && k < 1000; k++) nap(5); // let go, it has yet to run
+			if (pulse[i] != n) bad("thread %d is at %ld, not %ld", i, pulse[i], n);
+		}
 	}
 }
 
