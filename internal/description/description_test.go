@@ -142,33 +142,31 @@ func TestEvents(t *testing.T) {
 	if _, err := unix.Read(fd, buf); err != unix.EAGAIN {
 		t.Errorf("after five: %v, not EAGAIN", err)
 	}
-	tfd, err := description.Timerfd(&image.Timerfd{Clock: unix.CLOCK_MONOTONIC, Setting: image.Interval{Value: [2]int64{2000, 0}, Every: [2]int64{7, 5}}},
+	_, spec := timer(t, &image.Timerfd{Clock: unix.CLOCK_MONOTONIC, Setting: image.Interval{Value: [2]int64{2000, 0}, Every: [2]int64{7, 5}}},
 		image.Clock{}, 1000e9)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(tfd)
-	var spec unix.ItimerSpec
-	if err := unix.TimerfdGettime(tfd, &spec); err != nil {
-		t.Fatal(err)
-	}
 	if spec.Interval != (unix.Timespec{Sec: 7, Nsec: 5}) || spec.Value.Sec < 900 || spec.Value.Sec > 1000 {
 		t.Errorf("the timer is %+v", spec)
 	}
 }
 
-// TestTicks: a periodic timer stays in step, and what came due meanwhile is read.
-func TestTicks(t *testing.T) {
-	fd, err := description.Timerfd(&image.Timerfd{Clock: unix.CLOCK_MONOTONIC, Ticks: 3,
-		Setting: image.Interval{Value: [2]int64{100, 0}, Every: [2]int64{1000, 0}}}, image.Clock{}, 2200e9)
+// timer makes one, and returns what it is set to.
+func timer(t *testing.T, d *image.Timerfd, at image.Clock, passed int64) (fd int, spec unix.ItimerSpec) {
+	t.Helper()
+	fd, err := description.Timerfd(d, at, passed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
-	var spec unix.ItimerSpec
+	t.Cleanup(func() { unix.Close(fd) })
 	if err := unix.TimerfdGettime(fd, &spec); err != nil {
 		t.Fatal(err)
 	}
+	return fd, spec
+}
+
+// TestTicks: a periodic timer stays in step, and what came due meanwhile is read.
+func TestTicks(t *testing.T) {
+	fd, spec := timer(t, &image.Timerfd{Clock: unix.CLOCK_MONOTONIC, Ticks: 3,
+		Setting: image.Interval{Value: [2]int64{100, 0}, Every: [2]int64{1000, 0}}}, image.Clock{}, 2200e9)
 	if spec.Value.Sec < 800 || spec.Value.Sec > 900 {
 		t.Errorf("the next tick comes in %d s, not 900", spec.Value.Sec)
 	}
@@ -184,16 +182,8 @@ func TestTimeOfDay(t *testing.T) {
 	now := time.Now()
 	at := image.Clock{Realtime: now.Add(-time.Hour).UnixNano()}
 	left := func(value int64) time.Duration {
-		fd, err := description.Timerfd(&image.Timerfd{Clock: unix.CLOCK_REALTIME, Settime: unix.TFD_TIMER_ABSTIME | unix.TFD_TIMER_CANCEL_ON_SET,
+		_, spec := timer(t, &image.Timerfd{Clock: unix.CLOCK_REALTIME, Settime: unix.TFD_TIMER_ABSTIME | unix.TFD_TIMER_CANCEL_ON_SET,
 			Setting: image.Interval{Value: [2]int64{value, 0}}}, at, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		var spec unix.ItimerSpec
-		if err := unix.TimerfdGettime(fd, &spec); err != nil {
-			t.Fatal(err)
-		}
 		return time.Duration(spec.Value.Nano())
 	}
 	if got := left(7200); got < 50*time.Minute || got > time.Hour {
