@@ -20,7 +20,7 @@ type PID int
 // Sink takes in one generation. It is declared here in plain types so that
 // the engine knows no store. A Sink need not be safe for concurrent use.
 type Sink interface {
-	// Blob stores a small named value.
+	// Blob stores a small named value. data is not changed afterwards.
 	Blob(name string, data []byte) error
 	// Section begins a sparse, page-grained section. With inherit the section
 	// starts out as the one of the same name in the parent generation (it is an
