@@ -89,7 +89,7 @@ same("pending", {signal.SIGUSR1}, signal.sigpending())
 signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
 same("got", [signal.SIGUSR1], got)
 `},
-	{what: "timers and sleeping calls", how: "they wake at their time; the time off does not count, but to what waits for a time of day", program: `
+	{what: "timers and sleeping calls", how: "they wake at their time; the time off does not count, but to a timer descriptor that waits for a time of day", program: `
 fired = []
 signal.signal(signal.SIGALRM, lambda s, f: fired.append(s))
 begin = time.monotonic()
