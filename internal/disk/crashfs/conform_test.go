@@ -140,6 +140,9 @@ func (p *pair) lock(t *rapid.T, name, what string) (string, string, string) {
 func onFile(t *rapid.T, verb string, f [2]disk.File) (a, b string) {
 	n := rapid.IntRange(1, 1500).Draw(t, "n")
 	off := int64(rapid.IntRange(0, 1500).Draw(t, "off"))
+	if rapid.IntRange(0, 4).Draw(t, "far") == 0 {
+		off += 2*pieceSize - 700 // across pieces
+	}
 	fill := rapid.Byte().Draw(t, "fill")
 	do := func(f disk.File) string {
 		p := []byte(strings.Repeat(string(rune(fill%26+'a')), n))

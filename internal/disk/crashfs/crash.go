@@ -112,8 +112,7 @@ func (c *cut) copy(in *inode, names func(*inode) map[string]*inode, done map[*in
 	}
 	if !in.dir {
 		n := newFile()
-		n.data = c.contents(in)
-		n.disk = n.data
+		n.body = c.contents(&in.body)
 		done[in] = n
 		return n
 	}
@@ -127,11 +126,11 @@ func (c *cut) copy(in *inode, names func(*inode) map[string]*inode, done map[*in
 }
 
 // contents chooses what a file holds.
-func (c *cut) contents(in *inode) []byte {
-	if len(in.dirty) == 0 && len(in.lost) == 0 {
-		return in.disk
+func (c *cut) contents(b *body) body {
+	old, size := b.diskSize, b.size
+	if b.clean() {
+		return solid(old, b.durable())
 	}
-	old, size := int64(len(in.disk)), int64(len(in.data))
 	switch {
 	case c.sizes == none:
 		size = old
@@ -140,12 +139,23 @@ func (c *cut) contents(in *inode) []byte {
 	case c.sizes == some && c.IntN(2) == 0:
 		size = old
 	}
-	b := make([]byte, size)
-	copy(b, in.disk)
-	for s := range (size + Sector - 1) / Sector {
-		if in.dirty[s] && (c.bytes == all || c.bytes == some && c.IntN(2) == 0) {
-			fill(b, in.data, s)
+	left := b.durable()
+	for i := range left {
+		p := &b.pieces[i]
+		if sectors := p.open(); sectors != 0 && (p.data != nil || p.disk != nil) {
+			left[i] = mix(p.disk, p.data, c.sectors(sectors))
 		}
 	}
-	return b
+	return solid(size, left)
+}
+
+// sectors chooses those of which the new contents survive.
+func (c *cut) sectors(of uint64) uint64 {
+	switch c.bytes {
+	case all:
+		return of
+	case none:
+		return 0
+	}
+	return of & c.Uint64()
 }

@@ -35,6 +35,7 @@ type FS struct {
 	ended   *sync.Cond // a lock ended
 	root    *inode
 	pending []*change // of names, not durable yet, oldest first
+	changes int       // of names, so far
 	limited bool      // whether there is an end to room
 	room    int64     // bytes that can still be stored
 }
@@ -81,41 +82,56 @@ func (f *FS) Room() int64 {
 
 // Flip flips one bit of a file, on the disk and in memory.
 func (f *FS) Flip(name string, bit int64) error {
-	return f.edit(name, func(b []byte) []byte {
-		b[bit/8] ^= 1 << (bit % 8)
-		return b
+	return f.edit(name, func(b *body) error {
+		if bit < 0 || bit/8 >= b.size {
+			return syscall.EINVAL
+		}
+		p, at, mask := &b.pieces[bit/8/pieceSize], bit/8%pieceSize, byte(1)<<(bit%8)
+		p.mine()[at] ^= mask
+		if bit/8 < b.diskSize {
+			p.disk = mix(p.disk, nil, 0)
+			p.disk[at] ^= mask
+		}
+		return nil
 	})
 }
 
-// Cut shortens a file behind everybody's back.
+// Cut shortens a file behind everybody's back. Nothing of it waits for an fsync
+// then.
 func (f *FS) Cut(name string, size int64) error {
-	return f.edit(name, func(b []byte) []byte { return b[:size] })
+	return f.edit(name, func(b *body) error {
+		if size < 0 || size > b.size {
+			return syscall.EINVAL
+		}
+		f.room += sectors(b.size) - sectors(size)
+		b.land(b.begin())
+		*b = solid(size, b.durable())
+		return nil
+	})
 }
 
 // Flush makes the contents of a file durable, as a system does by itself after
 // a while. Nobody is asked.
 func (f *FS) Flush(name string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	in, err := f.find(name)
-	if err != nil {
-		return fail("flush", name, err)
-	}
-	in.sync()
-	return nil
+	return f.edit(name, func(b *body) error {
+		b.land(b.begin())
+		return nil
+	})
 }
 
-func (f *FS) edit(name string, change func([]byte) []byte) error {
+func (f *FS) edit(name string, change func(*body) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	in, err := f.find(name)
+	if err == nil && in.dir {
+		err = syscall.EISDIR
+	}
+	if err == nil {
+		err = change(&in.body)
+	}
 	if err != nil {
 		return fail("edit", name, err)
 	}
-	in.disk = change(append([]byte{}, in.disk...))
-	in.data, in.own = in.disk, false
-	clear(in.dirty)
-	clear(in.lost)
 	return nil
 }
 
@@ -154,11 +170,7 @@ type inode struct {
 	names map[string]*inode // as processes see them
 	kept  map[string]*inode // as they are durable
 
-	data  []byte         // as processes see it
-	own   bool           // whether data may be changed in place
-	disk  []byte         // as it is durable; never changed in place
-	dirty map[int64]bool // sectors written since the last fsync
-	lost  map[int64]bool // sectors whose fsync failed, and which no other one will write
+	body // of a file
 
 	shared    int // locks
 	exclusive bool
@@ -168,7 +180,7 @@ func newDir() *inode {
 	return &inode{dir: true, names: map[string]*inode{}, kept: map[string]*inode{}}
 }
 
-func newFile() *inode { return &inode{dirty: map[int64]bool{}, lost: map[int64]bool{}} }
+func newFile() *inode { return &inode{} }
 
 // find finds what has a name. The caller holds f.mu, here and below.
 func (f *FS) find(name string) (*inode, error) {
@@ -211,7 +223,7 @@ func (f *FS) take(n int64) error {
 
 // free gives back the room of what has no name any more.
 func (f *FS) free(in *inode) {
-	f.room += sectors(int64(len(in.data))) + Sector
+	f.room += sectors(in.size) + Sector
 }
 
 func sectors(n int64) int64 { return (n + Sector - 1) / Sector * Sector }
@@ -240,4 +252,4 @@ func (i info) Mode() fs.FileMode {
 	return 0o600
 }
 
-func (in *inode) info(name string) info { return info{path.Base(name), int64(len(in.data)), in.dir} }
+func (in *inode) info(name string) info { return info{path.Base(name), in.size, in.dir} }

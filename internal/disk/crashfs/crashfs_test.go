@@ -295,3 +295,114 @@ func TestFaults(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestLarge: a file of many pieces is cut like a small one.
+func TestLarge(t *testing.T) {
+	f := New()
+	h, err := f.Create("f")
+	must(t, err)
+	must(t, f.SyncDir("/"))
+	_, err = h.Write(make([]byte, 3*pieceSize))
+	must(t, err)
+	must(t, h.Sync())
+	for _, at := range []int64{0, pieceSize - Sector, 2 * pieceSize} {
+		_, err = h.WriteAt([]byte(expand("ab")), at)
+		must(t, err)
+	}
+	seen := map[string]bool{}
+	for seed := range uint64(200) {
+		b, err := disk.ReadFile(f.Crash(seed), "f", 1<<20)
+		must(t, err)
+		s := shrink(b)
+		if len(s) != 3*64 || strings.Trim(s, "0ab") != "" {
+			t.Fatalf("left %q", s)
+		}
+		seen[strings.ReplaceAll(s, "0", "")] = true
+	}
+	if !seen[""] || !seen["ababab"] || len(seen) < 10 {
+		t.Errorf("left %v", seen)
+	}
+	must(t, h.Truncate(pieceSize/2))
+	must(t, h.Sync())
+	must(t, h.Truncate(2*pieceSize))
+	must(t, h.Sync())
+	if b, err := disk.ReadFile(f.Crash(LoseAll), "f", 1<<20); err != nil || strings.Trim(shrink(b)[2:], "0") != "" {
+		t.Errorf("what was cut off is there again: %v", err)
+	}
+}
+
+// TestMeanwhile: what comes while an fsync is on its way is not a part of it,
+// neither what is written nor a name.
+func TestMeanwhile(t *testing.T) {
+	for _, verdict := range []disk.Verdict{disk.Do, disk.Fail, disk.Lie} {
+		f := New()
+		script(t, f, "create f\n syncdir /")
+		h, err := f.Modify("f")
+		must(t, err)
+		_, err = h.Write([]byte(expand("a")))
+		must(t, err)
+		f.Watch(func(op disk.Op) (disk.Verdict, error) {
+			f.Watch(nil)
+			if s := tree(t, f.Crash(LoseAll), "/"); s != "f=" {
+				t.Errorf("left before the fsync has ended: %s", s)
+			}
+			_, err := h.Write([]byte(expand("b")))
+			must(t, err)
+			return verdict, nil
+		})
+		if err := h.Sync(); (err == nil) != (verdict == disk.Do) {
+			t.Error(err)
+		}
+		want := map[disk.Verdict][2]string{disk.Do: {"f=a", "f=ab"}, disk.Lie: {"f=a", "f=ab"}, disk.Fail: {"f=", "f=0b"}}[verdict]
+		if s := tree(t, f.Crash(LoseAll), "/"); s != want[0] {
+			t.Errorf("verdict %d: left %s", verdict, s)
+		}
+		must(t, h.Sync())
+		if s := tree(t, f.Crash(LoseAll), "/"); s != want[1] {
+			t.Errorf("verdict %d: left %s after the next fsync", verdict, s)
+		}
+	}
+	f := New()
+	script(t, f, "create a")
+	f.Watch(func(op disk.Op) (disk.Verdict, error) {
+		f.Watch(nil)
+		script(t, f, "create b")
+		return disk.Do, nil
+	})
+	must(t, f.SyncDir("/"))
+	if s := tree(t, f.Crash(LoseAll), "/"); s != "a=" {
+		t.Errorf("left %s", s)
+	}
+}
+
+// TestClone: after a process was killed the next one sees all that was written,
+// the power can still be cut, and no lock is left.
+func TestClone(t *testing.T) {
+	f := New()
+	script(t, f, "create f\n write f a\n sync f\n syncdir /\n write f b\n mkdir d\n create d/x\n rename d/x d/y\n !sync f\n write f c")
+	if _, err := f.Lock("f", disk.Exclusive); err != nil {
+		t.Fatal(err)
+	}
+	g := f.Clone()
+	if s := tree(t, g, "/"); s != "d/ d/y= f=abc" {
+		t.Errorf("the next process sees %s", s)
+	}
+	for seed := range uint64(100) {
+		if a, b := tree(t, f.Crash(seed), "/"), tree(t, g.Crash(seed), "/"); a != b {
+			t.Errorf("disk %d: %s was left, and %s", seed, a, b)
+		}
+	}
+	if _, err := g.Lock("f", disk.Exclusive); err != nil {
+		t.Errorf("locked: %v", err)
+	}
+	script(t, g, "remove d/y\n remove d\n syncdir /")
+	h, err := g.Append("f")
+	must(t, err)
+	must(t, h.Sync())
+	if s := tree(t, g.Crash(LoseAll), "/"); s != "f=a0c" {
+		t.Errorf("what was lost by a failed fsync is there: %s", s)
+	}
+	if s := tree(t, f, "/"); s != "d/ d/y= f=abc" {
+		t.Errorf("the disk of the killed process holds %s", s)
+	}
+}

@@ -3,7 +3,6 @@ package crashfs
 import (
 	"io"
 	"io/fs"
-	"slices"
 	"syscall"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -92,7 +91,7 @@ func (h *file) do(verb string, size int64, do func() error, instead func()) erro
 func (h *file) Read(p []byte) (n int, err error) {
 	end := false
 	err = h.do("read", int64(len(p)), func() error {
-		n = h.read(p, h.at)
+		n = h.in.read(p, h.at)
 		end = n == 0 && len(p) > 0
 		h.at += int64(n)
 		return nil
@@ -108,7 +107,7 @@ func (h *file) ReadAt(p []byte, off int64) (n int, err error) {
 		return 0, fail("read", h.name, syscall.EINVAL)
 	}
 	err = h.do("read", int64(len(p)), func() error {
-		n = h.read(p, off)
+		n = h.in.read(p, off)
 		return nil
 	}, nil)
 	if err == nil && n < len(p) {
@@ -117,17 +116,10 @@ func (h *file) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-func (h *file) read(p []byte, off int64) int {
-	if off >= int64(len(h.in.data)) {
-		return 0
-	}
-	return copy(p, h.in.data[off:])
-}
-
 func (h *file) Write(p []byte) (n int, err error) {
 	err = h.do("write", int64(len(p)), func() error {
 		if h.append {
-			h.at = int64(len(h.in.data))
+			h.at = h.in.size
 		}
 		n, err = h.fs.write(h.in, p, h.at)
 		h.at += int64(n)
@@ -157,13 +149,24 @@ func (h *file) Truncate(size int64) error {
 	}, nil)
 }
 
-// Sync makes the contents durable. Where it fails what was written is clean
-// from then on, and lost.
+// Sync makes durable what was written before it began. Where it fails that is
+// clean from then on, and lost.
 func (h *file) Sync() error {
+	if h.in.dir {
+		return h.do("sync", 0, func() error { return nil }, nil)
+	}
+	h.fs.mu.Lock()
+	f := h.in.begin()
+	h.fs.mu.Unlock()
+	defer func() {
+		h.fs.mu.Lock()
+		h.in.forget(f)
+		h.fs.mu.Unlock()
+	}()
 	return h.do("sync", 0, func() error {
-		h.in.sync()
+		h.in.land(f)
 		return nil
-	}, h.in.lose)
+	}, func() { h.in.lose(f) })
 }
 
 // Datasync is Sync: whatever is needed to read what was written is durable.
@@ -171,7 +174,7 @@ func (h *file) Datasync() error { return h.Sync() }
 
 // write stores what there is room for.
 func (f *FS) write(in *inode, p []byte, at int64) (n int, err error) {
-	size := int64(len(in.data))
+	size := in.size
 	if grown := at + int64(len(p)); grown > size {
 		if err = f.take(sectors(grown) - sectors(size)); err != nil {
 			grown = max(size, sectors(size)+f.room/Sector*Sector)
@@ -180,79 +183,15 @@ func (f *FS) write(in *inode, p []byte, at int64) (n int, err error) {
 			}
 			f.room -= max(0, sectors(at+int64(len(p)))-sectors(size))
 		}
-		in.grow(max(size, at+int64(len(p))))
 	}
-	in.mine()
-	copy(in.data[at:], p)
-	in.soil(at, at+int64(len(p)))
+	in.body.write(p, at)
 	return len(p), err
 }
 
 func (f *FS) resize(in *inode, size int64) error {
-	old := int64(len(in.data))
-	if err := f.take(sectors(size) - sectors(old)); err != nil {
+	if err := f.take(sectors(size) - sectors(in.size)); err != nil {
 		return err
 	}
-	if size > old {
-		in.grow(size)
-	} else {
-		in.mine()
-		in.data = in.data[:size:size]
-	}
-	in.soil(min(size, old), max(size, old))
+	in.body.resize(size)
 	return nil
-}
-
-// mine makes sure that data can be changed in place.
-func (in *inode) mine() {
-	if !in.own {
-		in.data, in.own = slices.Clone(in.data), true
-	}
-}
-
-func (in *inode) grow(size int64) {
-	in.mine()
-	in.data = append(in.data, make([]byte, size-int64(len(in.data)))...)
-}
-
-// soil marks what a write has touched.
-func (in *inode) soil(from, to int64) {
-	for s := from / Sector; s*Sector < to; s++ {
-		in.dirty[s] = true
-		delete(in.lost, s)
-	}
-}
-
-func (in *inode) sync() {
-	if in.dir {
-		return
-	}
-	b := in.data
-	if len(in.lost) > 0 {
-		b = slices.Clone(b)
-		for s := range in.lost {
-			fill(b, in.disk, s)
-		}
-	} else {
-		in.own = false
-	}
-	in.disk = b
-	clear(in.dirty)
-}
-
-func (in *inode) lose() {
-	for s := range in.dirty {
-		in.lost[s] = true
-	}
-	clear(in.dirty)
-}
-
-// fill makes a sector of b that of from, zero where that has none.
-func fill(b, from []byte, sector int64) {
-	lo := min(sector*Sector, int64(len(b)))
-	hi := min(lo+Sector, int64(len(b)))
-	clear(b[lo:hi])
-	if lo < int64(len(from)) {
-		copy(b[lo:hi], from[lo:])
-	}
 }

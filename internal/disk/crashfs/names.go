@@ -19,6 +19,7 @@ type slot struct {
 
 // change is a change of names that is not durable yet.
 type change struct {
+	number int
 	from   slot   // the name that goes; none: zero
 	to     slot   // the name that comes; none: zero
 	what   *inode // what has it
@@ -57,7 +58,8 @@ func (c *change) apply(names func(*inode) map[string]*inode) {
 
 // change changes names, for processes at once, and durably some time.
 func (f *FS) change(c *change) {
-	c.waits = map[*inode]bool{}
+	f.changes++
+	c.number, c.waits = f.changes, map[*inode]bool{}
 	for _, s := range []slot{c.from, c.to} {
 		if s.dir != nil {
 			c.waits[s.dir] = true
@@ -163,9 +165,13 @@ func (f *FS) Remove(name string) error {
 	}, nil)
 }
 
-// SyncDir makes the names in a directory durable, with all that no disk has
-// them without. A rename between directories waits for both.
+// SyncDir makes the names in a directory durable that were there when it began,
+// with all that no disk has them without. A rename between directories waits for
+// both.
 func (f *FS) SyncDir(name string) error {
+	f.mu.Lock()
+	last := f.changes
+	f.mu.Unlock()
 	return f.call(disk.Op{Verb: "syncdir", Name: name}, func() error {
 		d, err := f.find(name)
 		if err != nil {
@@ -176,6 +182,9 @@ func (f *FS) SyncDir(name string) error {
 		}
 		durable := map[*change]bool{}
 		for _, c := range slices.Backward(f.pending) {
+			if c.number > last {
+				continue
+			}
 			delete(c.waits, d)
 			if durable[c] = durable[c] || len(c.waits) == 0; durable[c] {
 				for _, b := range c.before {
