@@ -36,6 +36,7 @@ type FS struct {
 	root    *inode
 	pending []*change // of names, not durable yet, oldest first
 	changes int       // of names, so far
+	stopped error     // what each call says; nil: it is done
 	limited bool      // whether there is an end to room
 	room    int64     // bytes that can still be stored
 }
@@ -54,6 +55,15 @@ func New() *FS {
 // Fail and Lie report; nil is disk.ErrInjected. Nothing may use the disk
 // meanwhile, but ask itself may.
 func (f *FS) Watch(ask func(op disk.Op) (disk.Verdict, error)) { f.ask = ask }
+
+// Stop makes each call fail from now on, and leaves the disk as it is: what is
+// not durable may survive a cut or not.
+func (f *FS) Stop(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = err
+	f.ended.Broadcast()
+}
 
 // Changes reports whether a call changes the disk.
 func Changes(op disk.Op) bool {
@@ -147,6 +157,9 @@ func (f *FS) call(op disk.Op, do func() error, instead func()) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.stopped != nil {
+		return fail(op.Verb, op.Name, f.stopped)
+	}
 	if v == disk.Do || v == disk.Lie {
 		if err := do(); err != nil {
 			return fail(op.Verb, op.Name, err)

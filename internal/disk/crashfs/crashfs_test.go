@@ -406,3 +406,27 @@ func TestClone(t *testing.T) {
 		t.Errorf("the disk of the killed process holds %s", s)
 	}
 }
+
+// TestStop: a disk that was stopped does nothing more, and of what an fsync had
+// not yet written any part may survive.
+func TestStop(t *testing.T) {
+	f := New()
+	script(t, f, "create f\n syncdir /\n write f ab")
+	h, err := f.Append("f")
+	must(t, err)
+	gone := errors.New("gone")
+	f.Watch(func(disk.Op) (disk.Verdict, error) {
+		f.Stop(gone)
+		return disk.Do, nil
+	})
+	if err := h.Sync(); !errors.Is(err, gone) {
+		t.Errorf("%v", err)
+	}
+	f.Watch(nil)
+	if err := f.Remove("f"); !errors.Is(err, gone) {
+		t.Errorf("%v", err)
+	}
+	if a, b := tree(t, f.Crash(LoseAll), "/"), tree(t, f.Crash(KeepAll), "/"); a != "f=" || b != "f=ab" {
+		t.Errorf("left %s or %s", a, b)
+	}
+}

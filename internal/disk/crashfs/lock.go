@@ -30,7 +30,9 @@ func (f *FS) Lock(name string, mode disk.LockMode) (io.Closer, error) {
 			case mode != disk.ExclusiveWait:
 				return disk.ErrLocked
 			}
-			f.ended.Wait()
+			if f.ended.Wait(); f.stopped != nil {
+				return f.stopped
+			}
 		}
 	}, nil)
 	if err != nil {
