@@ -227,12 +227,12 @@ func (s *Screen) edited(c byte) bool {
 	case 'L':
 		if within {
 			s.scrollDown(s.cur.y, n)
-			s.cur.x = 0
+			s.moveTo(0, s.cur.y)
 		}
 	case 'M':
 		if within {
 			s.scrollUp(s.cur.y, n)
-			s.cur.x = 0
+			s.moveTo(0, s.cur.y)
 		}
 	case 'S':
 		s.scrollUp(s.top, n)

@@ -94,6 +94,8 @@ func FuzzRedraw(f *testing.F) {
 		}
 	}
 	f.Add([]byte("\x1b[2;3r\x1b[?6h\x1b7\x1b[4;5r\x1b8\x1b[?1049h\x1b[9;1Hx"), []byte("\x1b8\x1b[?1049l\x1b8y"), uint8(6), uint8(4), uint8(3), uint8(9))
+	f.Add([]byte("xy\x1b[M"), []byte("z"), uint8(4), uint8(2), uint8(4), uint8(2))
+	f.Add([]byte("xy\x1b[L"), []byte("z"), uint8(4), uint8(2), uint8(4), uint8(2))
 	f.Fuzz(func(t *testing.T, in, rest []byte, rows, cols, rows2, cols2 uint8) {
 		if len(in) > 4096 || len(rest) > 4096 {
 			return
