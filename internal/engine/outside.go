@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wakepoint/wakepoint/internal/image"
+	"github.com/wakepoint/wakepoint/internal/procfs"
 )
 
 // namespaceKinds are the namespaces that a process of a tree, and its children
@@ -60,11 +61,8 @@ func (p *process) apart(kind, want string) bool {
 	})
 }
 
-// mountKey tells mounts apart, by what and where they are.
-type mountKey struct{ point, fs, root string }
-
 // mountsOf counts the mounts that a process sees.
-func (t *Tree) mountsOf(pid int) (map[mountKey]int, error) {
+func (t *Tree) mountsOf(pid int) (procfs.MountCount, error) {
 	list, err := t.proc.Mounts(pid)
 	if errors.Is(err, unix.EINVAL) { // a zombie
 		return nil, fmt.Errorf("%w: %w", os.ErrProcessDone, err)
@@ -72,11 +70,7 @@ func (t *Tree) mountsOf(pid int) (map[mountKey]int, error) {
 	if err != nil {
 		return nil, gone(err)
 	}
-	out := map[mountKey]int{}
-	for _, m := range list {
-		out[mountKey{m.MountPoint, m.FSType, m.Root}]++
-	}
-	return out, nil
+	return procfs.CountMounts(list), nil
 }
 
 // noteMounts remembers the mounts with which a tree began: the host's, which
@@ -96,7 +90,7 @@ func (t *Tree) noteMounts(ours bool) error {
 	if t.mounts, err = t.mountsOf(pid); err != nil {
 		return err
 	}
-	for _, own := range []mountKey{{"/proc", "proc", "/"}, {"/dev/pts", "devpts", "/"}} {
+	for _, own := range []procfs.MountName{{Point: "/proc", FSType: "proc", Root: "/"}, {Point: "/dev/pts", FSType: "devpts", Root: "/"}} {
 		if ours {
 			t.mounts[own]++
 		}
@@ -121,11 +115,9 @@ func (t *Tree) foreignMounts() error {
 		return err
 	}
 	var found []Obstacle
-	for k, n := range inside {
-		if n > t.mounts[k] && n > host[k] {
-			found = append(found, Obstacle{PID: t.handle.Command, What: fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", k.fs, k.point),
-				Hint: "mount it on the host: it then appears inside"})
-		}
+	for _, m := range inside.Beyond(t.mounts, host) {
+		found = append(found, Obstacle{PID: t.handle.Command, What: fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", m.FSType, m.Point),
+			Hint: "mount it on the host: it then appears inside"})
 	}
 	t.foreign = found
 	return nil

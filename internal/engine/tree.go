@@ -39,7 +39,7 @@ type Tree struct {
 	naps        map[int]nap
 	broken      map[int]broken // by thread: calls that a freeze broke off
 	copyAll     bool
-	mounts      map[mountKey]int            // with which the tree began
+	mounts      procfs.MountCount           // with which the tree began
 	foreign     []Obstacle                  // mounts that were made inside
 	within      int                         // in a check: the init of the workload to which it belongs
 	precopyMin  uint64                      // bytes
