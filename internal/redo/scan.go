@@ -74,11 +74,8 @@ type tail struct {
 // scan reads all frames from a position on.
 func scan(d disk.FS, dir string, used []segment, from Position, yield func(frame) error) (tail, error) {
 	t := tail{end: from, durable: from}
-	begin := 0
+	used, begin := live(used), 0
 	for i, s := range used {
-		if i > 0 && s.start < used[i-1].start {
-			return t, &DamageError{At: s.start, File: segmentName(dir, s.number), Why: "it begins before the one that it follows"}
-		}
 		if s.start <= from {
 			begin = i
 		}
@@ -103,6 +100,20 @@ func scan(d disk.FS, dir string, used []segment, from Position, yield func(frame
 		return t, &DamageError{At: t.end, Why: fmt.Sprintf("the log ends here, and %d was durable", from)}
 	}
 	return t, nil
+}
+
+// live leaves out the segments of which nothing counts, since a later one begins
+// where they do, or before: one that was begun, and cut before its first frame
+// was whole, is followed by one that begins with the tail that was found.
+func live(used []segment) []segment {
+	var all []segment
+	for _, s := range used {
+		for len(all) > 0 && all[len(all)-1].start >= s.start {
+			all = all[:len(all)-1]
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // segment reads the frames of one, up to limit, where the next one begins.
