@@ -2,6 +2,7 @@ package redo_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -72,7 +73,11 @@ func (c *client) run(d disk.FS) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
+	defer func() {
+		if err = errors.Join(err, l.Close()); err == nil {
+			c.acked = len(c.begun) // Close has written the last one
+		}
+	}()
 	r := rand.New(rand.NewPCG(1, uint64(len(c.begun))))
 	for n := range 9 {
 		var p redo.Position
@@ -83,6 +88,9 @@ func (c *client) run(d disk.FS) (err error) {
 			}
 			c.begun = append(c.begun, record)
 			p = l.Append([]byte(record))
+		}
+		if n == 8 {
+			break
 		}
 		if err := l.Wait(context.Background(), p); err != nil {
 			return err
@@ -140,4 +148,54 @@ func TestFault(t *testing.T) {
 	for _, err := range []error{syscall.EIO, syscall.ENOSPC} {
 		synctest.Test(t, func(t *testing.T) { suite(t, durabletest.Options{Seed: 1}, err, nil) })
 	}
+}
+
+// TestForged: a record that looks like a frame does not make a torn tail a
+// damage.
+func TestForged(t *testing.T) {
+	if why := forged(t); why != "" {
+		t.Error(why)
+	}
+}
+
+// forged writes a record that is full of frames, and loses parts of it. It
+// returns what is wrong then.
+func forged(t *testing.T) (why string) {
+	synctest.Test(t, func(t *testing.T) {
+		d, c := durabletest.NewDisk(), &client{}
+		if err := disk.MkdirAll(d, "/log"); err != nil {
+			t.Fatal(err)
+		}
+		l, err := c.open(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const header, length = 32, 2 // of a frame, and of a record before it
+		begin := l.End() + header + length
+		record := make([]byte, 3000)
+		for at := 16 - length; at+header < len(record); at += 48 {
+			f := record[at:]
+			binary.LittleEndian.PutUint64(f[8:], uint64(begin)+uint64(at))  // its position
+			binary.LittleEndian.PutUint64(f[16:], uint64(begin)+uint64(at)) // all before it is durable
+			f[24] = 1
+		}
+		if err := l.Reserve(context.Background(), len(record)); err != nil {
+			t.Fatal(err)
+		}
+		p := l.Append(record)
+		c.begun = append(c.begun, string(record))
+		synctest.Wait() // until there are enough segments
+		d.CutAt(2) // the fsync
+		if err := l.Wait(context.Background(), p); err == nil {
+			t.Error("durable without power")
+		}
+		_ = l.Close()
+		for n := range durabletest.Survivors(40) {
+			own := *c
+			if err := own.check(d.Cut(n)); err != nil {
+				why = fmt.Sprintf("%v survives: %v", n, err)
+			}
+		}
+	})
+	return why
 }

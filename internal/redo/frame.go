@@ -79,7 +79,7 @@ func parse(b []byte, salt uint64, at Position) (frame, error) {
 		return frame{}, errFrame
 	}
 	n := int64(binary.LittleEndian.Uint32(b[4:]))
-	if n > int64(len(b))-frameHeader || binary.LittleEndian.Uint32(b) != sum(salt, b[:frameHeader+n]) {
+	if n > int64(len(b))-frameHeader || !same(binary.LittleEndian.Uint32(b), sum(salt, b[:frameHeader+n])) {
 		return frame{}, errFrame
 	}
 	f := frame{at: at, durable: Position(binary.LittleEndian.Uint64(b[16:])), kind: b[24], payload: b[frameHeader : frameHeader+n]}

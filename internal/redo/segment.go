@@ -92,7 +92,7 @@ var errUnused = errors.New("segment not in use")
 func parseHeader(p []byte, number uint64) (segment, error) {
 	for _, at := range []int{0, headerCopy} {
 		h := p[at : at+headerSize]
-		if string(h[:8]) != magic || binary.LittleEndian.Uint32(h[12:]) != headerSum(h) {
+		if string(h[:8]) != magic || !same(binary.LittleEndian.Uint32(h[12:]), headerSum(h)) {
 			continue
 		}
 		if v := binary.LittleEndian.Uint32(h[8:]); v != version {
