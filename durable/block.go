@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sort"
 )
 
@@ -65,9 +66,10 @@ func appendChange(dst []byte, c change) []byte {
 	return append(dst, c.value...)
 }
 
-// decodeBlock takes in what a block's data is, and checks its form and order.
-func decodeBlock(data []byte) (*block, error) {
-	b := &block{data: data}
+// decodeBlock takes in what a block's data is, and checks its form and order, and
+// that it has so many changes.
+func decodeBlock(data []byte, count int) (*block, error) {
+	b := &block{data: data, places: make([]uint32, 0, count)}
 	var last []byte
 	for at := 0; at < len(data); {
 		c, n, ok := parseChange(data[at:])
@@ -76,6 +78,9 @@ func decodeBlock(data []byte) (*block, error) {
 		}
 		b.places = append(b.places, uint32(at))
 		last, at = c.key, at+n
+	}
+	if len(b.places) != count {
+		return nil, fmt.Errorf("%d entries, not %d: %w", len(b.places), count, errCodec)
 	}
 	return b, nil
 }
@@ -94,58 +99,83 @@ func (b *block) search(key []byte) (int, bool) {
 	return i, i < n && bytes.Equal(b.at(i).key, key)
 }
 
-// layer is changes in the order of their keys: a block, or what is written to.
-type layer interface {
-	len() int
-	at(i int) change
-	search(key []byte) (int, bool)
-}
-
-// fresh is a layer that is written to. A change is replaced whole, so that who
-// holds an earlier one keeps it.
-type fresh struct {
-	list  []change
-	bytes int
-}
-
-func (f *fresh) len() int {
-	if f == nil {
+// size is that of its changes in bytes.
+func (b *block) size() int {
+	if b.len() == 0 {
 		return 0
 	}
-	return len(f.list)
+	return len(b.data) - int(b.places[0])
 }
 
-func (f *fresh) at(i int) change { return f.list[i] }
-
-func (f *fresh) search(key []byte) (int, bool) {
-	n := f.len()
-	i := sort.Search(n, func(i int) bool { return bytes.Compare(f.list[i].key, key) >= 0 })
-	return i, i < n && bytes.Equal(f.list[i].key, key)
-}
-
-// set makes a change. The slices are kept.
-func (f *fresh) set(c change) {
-	i, found := f.search(c.key)
-	if found {
-		f.bytes += len(c.value) - len(f.list[i].value)
-		f.list[i] = c
-		return
+// room is what it takes in memory, places aside, with what it does not use.
+func (b *block) room() int {
+	if b.len() == 0 {
+		return 0
 	}
-	f.bytes += len(c.key) + len(c.value)
-	if n := len(f.list); i == n { // in ascending order, as many are
-		f.list = append(f.list, c)
-		return
-	}
-	f.list = append(f.list, change{})
-	copy(f.list[i+1:], f.list[i:])
-	f.list[i] = c
+	return cap(b.data)
 }
+
+// slice is the changes from i up to j, in the same memory.
+func (b *block) slice(i, j int) *block {
+	if i == j {
+		return nil
+	}
+	end := len(b.data)
+	if j < b.len() {
+		end = int(b.places[j])
+	}
+	return &block{data: b.data[:end:end], places: b.places[i:j:j]}
+}
+
+// split divides a block; the second part begins with a key.
+func (b *block) split(key []byte) (left, right *block) {
+	if b.len() == 0 {
+		return nil, nil
+	}
+	i, _ := b.search(key)
+	return b.slice(0, i), b.slice(i, b.len())
+}
+
+// layer is changes in the order of their keys.
+type layer interface {
+	len() int
+	// seen is the ith change; false: there is none as far as the reader may see.
+	seen(i int) (change, bool)
+	// search returns the first change whose key is not less, and whether it is
+	// that of the key.
+	search(key []byte) (int, bool)
+	size() int
+}
+
+func (b *block) seen(i int) (change, bool) { return b.at(i), true }
+
+// changes is a layer of its own.
+type changes []change
+
+func (l changes) len() int                  { return len(l) }
+func (l changes) seen(i int) (change, bool) { return l[i], true }
+
+func (l changes) search(key []byte) (int, bool) {
+	return slices.BinarySearchFunc(l, key, func(c change, key []byte) int { return bytes.Compare(c.key, key) })
+}
+
+func (l changes) size() (n int) {
+	for i := range l {
+		n += l[i].size()
+	}
+	return n
+}
+
+// size is what a change takes in a block, at most.
+func (c change) size() int { return len(c.key) + len(c.value) + changeOverhead }
+
+const changeOverhead = 8 // lengths and place, for what is not huge
 
 // merged calls yield for the changes of layers in the order of their keys, from
 // the first that is not less than from on; of one key only the first layer's
 // counts. It returns false when yield did.
 func merged(layers []layer, from []byte, yield func(change) bool) bool {
-	var next [runsMax + 3]int
+	var next [runsMax + 4]int
 	for i, l := range layers {
 		next[i], _ = l.search(from)
 	}
@@ -156,7 +186,15 @@ func merged(layers []layer, from []byte, yield func(change) bool) bool {
 			if next[i] >= l.len() {
 				continue
 			}
-			o := l.at(next[i])
+			o, ok := l.seen(next[i])
+			for ; !ok; o, ok = l.seen(next[i]) {
+				if next[i]++; next[i] >= l.len() {
+					break
+				}
+			}
+			if !ok {
+				continue
+			}
 			if best >= 0 {
 				switch cmp := bytes.Compare(o.key, c.key); {
 				case cmp == 0:
@@ -179,31 +217,27 @@ func merged(layers []layer, from []byte, yield func(change) bool) bool {
 }
 
 // runsMax is how many runs of changes a leaf has on the disk at most, beside its
-// base. It is a part of the format.
+// base and one more. It is a part of the format.
 const runsMax = 32
 
-// flatten makes one block of layers, up to a key (nil: to the end). A base is
+// flatten makes one block of layers, of which the first counts. A base is
 // without what was deleted.
-func flatten(layers []layer, from, to []byte, base bool) *block {
+func flatten(layers []layer, base bool) *block {
 	size, count := 0, 0
 	for _, l := range layers {
 		count += l.len()
-		if b, ok := l.(*block); ok {
-			size += len(b.data)
-		} else if f, ok := l.(*fresh); ok {
-			size += f.bytes + 4*f.len()
-		}
+		size += l.size()
 	}
 	b := &block{data: make([]byte, 0, size), places: make([]uint32, 0, count)}
-	merged(layers, from, func(c change) bool {
-		if to != nil && bytes.Compare(c.key, to) >= 0 {
-			return false
-		}
+	merged(layers, nil, func(c change) bool {
 		if !c.deleted || !base {
 			b.places = append(b.places, uint32(len(b.data)))
 			b.data = appendChange(b.data, c)
 		}
 		return true
 	})
+	if len(b.places) == 0 {
+		return nil
+	}
 	return b
 }

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"testing"
@@ -17,7 +18,7 @@ func TestLayers(t *testing.T) {
 		want := map[string]string{}
 		var layers []layer // the newest first
 		for range rapid.IntRange(1, 5).Draw(t, "layers") {
-			f := &fresh{}
+			f := &writes{}
 			for range rapid.IntRange(0, 12).Draw(t, "changes") {
 				k, v := key.Draw(t, "key"), rapid.String().Draw(t, "value")
 				deleted := rapid.Bool().Draw(t, "deleted")
@@ -28,20 +29,23 @@ func TestLayers(t *testing.T) {
 				}
 				f.set(change{key: []byte(k), value: []byte(v), deleted: deleted})
 			}
-			var l layer = f
+			var l layer = f.between(nil, nil)
 			if rapid.Bool().Draw(t, "packed") {
-				b := flatten([]layer{f}, nil, nil, false)
-				back, err := decodeBlock(b.data)
-				if err != nil || !slices.Equal(back.places, b.places) {
-					t.Fatalf("%v, %v is not %v", err, back, b)
+				b := flatten([]layer{l}, false)
+				l = b
+				if b != nil {
+					back, err := decodeBlock(b.data, b.len())
+					if err != nil || !slices.Equal(back.places, b.places) {
+						t.Fatalf("%v, %v is not %v", err, back, b)
+					}
+					l = back
 				}
-				l = back
 			}
 			layers = slices.Insert(layers, 0, l)
 		}
-		from, to := key.Draw(t, "from"), key.Draw(t, "to")
-		flat := flatten(layers, nil, nil, true)
-		part := flatten(layers, []byte(from), []byte(to), true)
+		from := key.Draw(t, "from")
+		flat := flatten(layers, true)
+		below, part := flat.split([]byte(from))
 		got := map[string]string{}
 		last := ""
 		merged(layers, nil, func(c change) bool {
@@ -56,38 +60,47 @@ func TestLayers(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Fatalf("%q, not %q", got, want)
 		}
-		in := func(k string) bool { return k >= from && k < to }
+		in := func(k string) bool { return k >= from }
+		out := func(k string) bool { return k < from }
 		for _, c := range []struct {
 			b    *block
 			keep func(string) bool
-		}{{flat, func(string) bool { return true }}, {part, in}} {
-			n := 0
-			for _, k := range keys {
-				i, found := c.b.search([]byte(k))
-				v, there := want[k]
-				if there = there && c.keep(k); found != there || found && string(c.b.at(i).value) != v {
-					t.Fatalf("%q: %v, not %v", k, found, there)
-				}
-			}
-			for k := range want {
-				if c.keep(k) {
-					n++
-				}
-			}
-			if c.b.len() != n {
-				t.Fatalf("%d keys, not %d", c.b.len(), n)
-			}
+		}{{flat, func(string) bool { return true }}, {part, in}, {below, out}} {
+			holds(t, c.b, keys, want, c.keep)
 		}
 	})
 }
 
+// holds checks that a block has just those keys of a map that it should.
+func holds(t *rapid.T, b *block, keys []string, want map[string]string, keep func(string) bool) {
+	n := 0
+	for _, k := range keys {
+		i, found := 0, false
+		if b != nil {
+			i, found = b.search([]byte(k))
+		}
+		v, there := want[k]
+		if there = there && keep(k); found != there || found && string(b.at(i).value) != v {
+			t.Fatalf("%q: %v, not %v", k, found, there)
+		}
+	}
+	for k := range want {
+		if keep(k) {
+			n++
+		}
+	}
+	if b.len() != n {
+		t.Fatalf("%d keys, not %d", b.len(), n)
+	}
+}
+
 // FuzzDecodeBlock: whatever is taken for a block can be searched.
 func FuzzDecodeBlock(f *testing.F) {
-	f.Add([]byte{1, 'a', 2, 'b', 1, 'b', 0})
-	f.Add([]byte{1, 'b', 0, 1, 'a', 0})
+	f.Add([]byte{1, 'k', 2, 'b', 2, 'k', 'a', 0})
+	f.Add([]byte{1, 'k', 0, 1, 'a', 0})
 	f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		b, err := decodeBlock(data)
+		b, err := decodeBlock(data, bytes.Count(data, []byte{'k'}))
 		if err != nil {
 			return
 		}

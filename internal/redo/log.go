@@ -76,6 +76,7 @@ type Log struct {
 	failed  error // ErrPoisoned or ErrClosed
 	used    []segment
 	suspect map[uint64]bool // files that are not to be used again
+	torn    bool
 
 	// Of whoever writes.
 	seg     segment
@@ -140,6 +141,14 @@ func (l *Log) Durable() Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.durable
+}
+
+// Err says why nothing can be written any more: ErrPoisoned or ErrClosed; nil:
+// it can.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
 }
 
 // End is the position behind the last record that was appended.

@@ -2,6 +2,7 @@ package redo
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"time"
@@ -43,7 +44,7 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 			return nil, err
 		}
 	}
-	l := &Log{o: o, durable: t.end, batch: newBatch(t.end), suspect: map[uint64]bool{}, used: files.used, closing: len(t.frames) == 0}
+	l := &Log{o: o, durable: t.end, batch: newBatch(t.end), suspect: map[uint64]bool{}, used: files.used, closing: len(t.frames) == 0, torn: t.torn}
 	if n := len(files.used); n > 0 {
 		l.seg = files.used[n-1]
 	}
@@ -55,6 +56,44 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 	l.idle = time.AfterFunc(idle, l.rest)
 	l.mu.Unlock()
 	return l, nil
+}
+
+// Torn says whether the log ended, when it was opened, with what had been begun
+// and was not finished.
+func (l *Log) Torn() bool { return l.torn }
+
+// Read calls yield for the records of a log between two positions that were
+// durable, with the position behind each. The log may be open; what is read must
+// not be trimmed meanwhile. Errors: as for Open.
+func Read(o Options, from, to Position, yield func(end Position, record []byte) error) error {
+	if o.FS == nil {
+		o.FS = disk.OS{}
+	}
+	files, err := list(o.FS, o.Dir)
+	if err != nil {
+		return err
+	}
+	over := errors.New("all was read")
+	last := from
+	_, err = scan(o.FS, o.Dir, files.used, from, func(f frame) error {
+		if last = f.at; f.at >= to {
+			return over
+		}
+		last = f.end()
+		return f.records(func(end Position, record []byte) error {
+			if end <= from || end > to {
+				return nil
+			}
+			return yield(end, record)
+		})
+	})
+	switch {
+	case err == nil && last < to:
+		return &DamageError{At: last, Why: fmt.Sprintf("the log ends here, and %d was durable", to)}
+	case err != nil && (errors.Is(err, over) || last >= to):
+		return nil
+	}
+	return err
 }
 
 // renew begins a segment with the tail that was found: of that nobody knows

@@ -68,6 +68,7 @@ func list(d disk.FS, dir string) (found, error) {
 type tail struct {
 	end     Position
 	durable Position // up to here nothing need be written anew
+	torn    bool     // a frame was begun behind it
 	frames  []frame  // from durable on, with their payloads
 }
 
@@ -145,7 +146,8 @@ func (t *tail) segment(d disk.FS, dir string, s segment, from, limit Position, y
 			if later, ok := laterFrame(b, s, t.end, t.end+1); ok {
 				return &DamageError{File: name, At: t.end, Why: fmt.Sprintf("a frame is not there that was durable when the one at %d was written", later)}
 			}
-			return nil // torn: it was never durable
+			t.torn = at+frameHeader <= int64(len(b)) && Position(binary.LittleEndian.Uint64(b[at+8:])) == t.end && t.end > 0
+			return nil // it was never durable
 		}
 		if err != nil {
 			return err

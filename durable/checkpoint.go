@@ -1,0 +1,480 @@
+package durable
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/redo"
+)
+
+// part is a leaf as it was at the instant of a checkpoint.
+type part struct {
+	leaf       *leaf
+	base, runs *block
+	frozen     *overlay
+	late       *block
+	loaded     bool
+	disk       *stored // where it lay
+	splits     int
+
+	whole bool    // base and runs are written anew
+	saved *stored // where it lies in the new generation; nil: it is empty
+}
+
+func (p *part) dirty() bool { return p.disk == nil || p.frozen.len() > 0 }
+
+// freeze sets apart what the next generation is to have: what is applied at
+// this instant. Nobody waits longer than that takes.
+func (t *tree) freeze() (parts []part, at redo.Position) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range t.dirty {
+		l.frozen, l.over, l.dirty = l.over, nil, false
+	}
+	t.dirty = nil
+	parts = make([]part, len(t.leaves))
+	for i, l := range t.leaves {
+		parts[i] = part{leaf: l, base: l.base, runs: l.runs, frozen: l.frozen, late: l.late, loaded: l.loaded, disk: l.disk, splits: l.splits}
+	}
+	return parts, t.applied
+}
+
+// Checkpoint makes a generation of all that is applied, now. It is done at
+// intervals in any case. When it returns nil, the generation is durable, or
+// there was nothing new.
+func (db *DB) Checkpoint(ctx context.Context) error {
+	if err := db.enter(ctx); err != nil {
+		return err
+	}
+	defer db.gate.leave()
+	return db.checkpoint(ctx)
+}
+
+func (db *DB) checkpoint(ctx context.Context) error {
+	select {
+	case db.tasks.saving <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-db.tasks.saving }()
+	if db.tree.clean() && len(db.saved.generations()) > 0 {
+		return nil
+	}
+	db.pacer.begin()
+	parts, at := db.tree.freeze()
+	err := db.save(ctx, parts, at)
+	db.pacer.end(err)
+	return err
+}
+
+// clean says that nothing was changed since the last checkpoint.
+func (t *tree) clean() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.dirty) == 0
+}
+
+// save writes a generation. When it fails all that was frozen is a part of the
+// next one.
+func (db *DB) save(ctx context.Context, parts []part, at redo.Position) error {
+	g, err := db.write(ctx, parts, at)
+	if err != nil {
+		db.tree.undo(parts)
+		return err
+	}
+	// From here on the generation is there, also after a power cut.
+	db.tree.settle(parts)
+	oldest, more := db.saved.add(g, db.o.Generations)
+	if more {
+		db.saved.keep.Lock()
+		db.log.Trim(oldest.position)
+		db.saved.keep.Unlock()
+	}
+	if err := db.saved.clean(); err != nil {
+		db.o.Logger.Warn("files that are not needed could not be removed", "err", err)
+	}
+	return nil
+}
+
+// write writes the file of a generation and makes it durable.
+func (db *DB) write(ctx context.Context, parts []part, at redo.Position) (g generation, err error) {
+	if err := db.unseen(ctx, at); err != nil {
+		return g, err
+	}
+	plan(parts, db.saved.wasteful())
+	g = generation{number: db.saved.next, position: at, made: db.o.Clock(), at: generationPage}
+	db.saved.next++
+	d, err := newDraft(db, g.number)
+	if err != nil {
+		return g, err
+	}
+	defer func() {
+		if err != nil {
+			d.abandon()
+		}
+	}()
+	for i := range parts {
+		if err := ctx.Err(); err != nil {
+			return g, err
+		}
+		if err := db.writePart(d, &parts[i]); err != nil {
+			return g, err
+		}
+	}
+	// The index says where all is; the log is durable as far as the generation
+	// goes, so that no other work can get its positions; then it gets its name.
+	if err := d.finish(&g, parts); err != nil {
+		return g, err
+	}
+	if err := db.log.Wait(ctx, at); err != nil {
+		return g, err
+	}
+	return g, d.name()
+}
+
+// unseen waits until no view is open that began before a position: what it may
+// see is about to be put together.
+func (db *DB) unseen(ctx context.Context, at redo.Position) error {
+	for {
+		ended, before := db.tree.views.before(at)
+		if !before {
+			return nil
+		}
+		db.pacer.stuck(true)
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+		db.pacer.stuck(false)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+const (
+	rewriteShare = 34 // one part of so many of the base is rewritten at most, where it is not mostly changed
+	rewriteRuns  = 8  // from so many runs on
+)
+
+// plan says which leaves are written whole: those that are nowhere on the disk
+// or mostly changed, and of the others a share, those with most runs first, and
+// when the files hold too much that is not in use those in the oldest one.
+func plan(parts []part, wasteful bool) {
+	var all int64
+	oldest := ^uint64(0)
+	var some []*part
+	for i := range parts {
+		p := &parts[i]
+		all += int64(p.base.size())
+		if p.disk == nil || p.loaded && 2*(p.runs.size()+p.frozen.size()) > p.base.size() {
+			p.whole = true
+			continue
+		}
+		oldest = min(oldest, p.disk.oldest())
+		if p.loaded {
+			some = append(some, p)
+		}
+	}
+	slices.SortStableFunc(some, func(a, b *part) int {
+		if c := cmp.Compare(len(b.disk.runs)/rewriteRuns, len(a.disk.runs)/rewriteRuns); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.disk.oldest(), b.disk.oldest())
+	})
+	room := all / rewriteShare
+	for _, p := range some {
+		if len(p.disk.runs) < rewriteRuns && !(wasteful && p.disk.oldest() == oldest) {
+			break
+		}
+		if room -= int64(p.base.size() + p.runs.size()); room < 0 {
+			break
+		}
+		p.whole = true
+	}
+}
+
+// oldest is the first file in which a part of a leaf lies.
+func (s *stored) oldest() uint64 {
+	n := ^uint64(0)
+	if s.base.size > 0 {
+		n = s.base.file
+	}
+	for _, e := range s.runs {
+		n = min(n, e.file)
+	}
+	return n
+}
+
+// writePart writes what is new of a leaf.
+func (db *DB) writePart(d *draft, p *part) error {
+	if !p.loaded && p.frozen.len() > 0 && len(p.disk.runs) >= runsMax && p.late == nil {
+		if db.load(p.leaf) == nil {
+			db.tree.again(p)
+		}
+	}
+	switch {
+	case p.whole:
+		l := leaf{base: p.base, runs: p.runs, frozen: p.frozen}
+		base := p.base
+		if l.runs.len() > 0 || l.frozen.len() > 0 || base.size() < base.room() {
+			base = flatten(l.layers(now), true)
+		}
+		e, err := d.put(base)
+		if err != nil {
+			return err
+		}
+		if base != nil {
+			p.saved = &stored{base: e}
+		}
+		db.tree.install(p, base, nil)
+		return nil
+	case p.frozen.len() == 0:
+		p.saved = p.disk
+		return nil
+	}
+	runs := p.disk.runs
+	run := flatten([]layer{view{p.frozen, now}}, false)
+	switch {
+	case !p.loaded:
+		if p.late != nil {
+			run = flatten([]layer{run, p.late}, false)
+			runs = runs[:len(runs)-1]
+		}
+		p.late = run
+	case len(runs) >= runsMax:
+		run, runs = flatten([]layer{run, p.runs}, false), nil
+		db.tree.install(p, p.base, run)
+	case p.runs == nil:
+		db.tree.install(p, p.base, run)
+	default:
+		db.tree.install(p, p.base, flatten([]layer{run, p.runs}, false))
+	}
+	e, err := d.put(run)
+	p.saved = &stored{base: p.disk.base, runs: append(slices.Clone(runs), e)}
+	return err
+}
+
+// again takes a leaf as it is now that it is loaded.
+func (t *tree) again(p *part) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if l := p.leaf; l.loaded && l.splits == p.splits {
+		p.base, p.runs, p.late, p.loaded = l.base, l.runs, nil, true
+		p.whole = true
+	}
+}
+
+// install puts together in memory what a checkpoint put together, unless the
+// leaf was divided or loaded meanwhile.
+func (t *tree) install(p *part, base, runs *block) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l := p.leaf; l.splits == p.splits && l.loaded == p.loaded {
+		l.base, l.runs, l.frozen = base, runs, nil
+	}
+}
+
+// settle says of all leaves where they lie now. Those that are empty, on the
+// disk and here, are no leaves any more.
+func (t *tree) settle(parts []part) {
+	const atOnce = 256 // leaves, before others may go on
+	for len(parts) > 0 {
+		n := min(atOnce, len(parts))
+		t.mu.Lock()
+		for i := range parts[:n] {
+			t.settleOne(&parts[i])
+		}
+		t.mu.Unlock()
+		parts = parts[n:]
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.thaw()
+	first := t.leaves[0]
+	t.leaves = slices.DeleteFunc(t.leaves, func(l *leaf) bool { return l != first && l.empty() })
+}
+
+func (t *tree) settleOne(p *part) {
+	l := p.leaf
+	if l.splits != p.splits {
+		return
+	}
+	if l.disk = p.saved; l.disk == nil {
+		l.disk = &stored{}
+	}
+	if l.frozen != nil && !l.loaded {
+		l.frozen, l.late = nil, p.late
+	}
+}
+
+// thaw puts what is still frozen into the blocks of leaves that are loaded: mu
+// is held.
+func (t *tree) thaw() {
+	for _, l := range t.leaves {
+		if l.frozen != nil && l.loaded {
+			ls := leaf{runs: l.runs, frozen: l.frozen}
+			l.runs, l.frozen = flatten(ls.layers(now), false), nil
+		}
+	}
+}
+
+// undo makes what a checkpoint did not save a part of the next one.
+func (t *tree) undo(parts []part) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range parts {
+		p := &parts[i]
+		l := p.leaf
+		switch {
+		case !p.dirty() && !p.whole || l.splits != p.splits:
+			continue
+		case l.loaded:
+			l.disk = nil // it is written whole
+		case l.frozen != nil:
+			over := l.over
+			if over == nil {
+				over = &overlay{}
+			}
+			over.absorb(l.frozen)
+			l.over, l.frozen = over, nil
+		}
+		t.touch(l)
+	}
+	t.thaw()
+}
+
+// draft is the file of a generation that is being written.
+type draft struct {
+	db     *DB
+	file   disk.File
+	number uint64
+	at     int64
+	buf    []byte
+	synced int64
+}
+
+const (
+	draftBuffer = 1 << 20
+	draftSync   = 8 << 20 // written bytes after which the disk is waited for
+)
+
+func newDraft(db *DB, number uint64) (*draft, error) {
+	f, err := disk.CreateTemp(db.saved.fs, generationName(db.saved.dir, number))
+	if err != nil {
+		return nil, err
+	}
+	d := &draft{db: db, file: f, number: number, at: generationPage, buf: make([]byte, generationPage, draftBuffer+leafMax)}
+	return d, nil
+}
+
+// put adds an extent.
+func (d *draft) put(b *block) (extent, error) {
+	if b == nil {
+		return extent{}, nil
+	}
+	n := len(d.buf)
+	d.buf = d.db.id.seal(d.buf, d.number, d.at, b)
+	e := extent{file: d.number, at: d.at, size: uint32(len(d.buf) - n)}
+	d.at += int64(e.size)
+	if len(d.buf) >= draftBuffer {
+		return e, d.flush()
+	}
+	return e, nil
+}
+
+// flush writes what was gathered; the disk is waited for now and then, so that
+// no long queue of writes stands before the log's.
+func (d *draft) flush() error {
+	if _, err := d.file.Write(d.buf); err != nil {
+		return err
+	}
+	d.synced += int64(len(d.buf))
+	d.buf = d.buf[:0]
+	if d.synced < draftSync {
+		return nil
+	}
+	d.synced = 0
+	return d.file.Datasync()
+}
+
+// finish writes the index, twice, and the header, and makes all durable.
+func (d *draft) finish(g *generation, parts []part) error {
+	leaves := make([]indexed, 0, len(parts))
+	needs := map[uint64]bool{g.number: true}
+	for i := range parts {
+		p := &parts[i]
+		if p.saved == nil && i > 0 {
+			continue
+		}
+		l := indexed{low: p.leaf.low}
+		if p.saved != nil {
+			l.stored = *p.saved
+		}
+		for _, e := range append(slices.Clone(l.runs), l.base) {
+			if e.size > 0 {
+				needs[e.file] = true
+				g.live += int64(e.size)
+			}
+		}
+		leaves = append(leaves, l)
+	}
+	for n := range needs {
+		g.needs = append(g.needs, n)
+	}
+	slices.Sort(g.needs)
+	index := g.appendIndex(nil, leaves)
+	g.at, g.size, g.count, g.sum = d.at, int64(len(index)), uint64(len(leaves)), d.db.id.sum(index)
+	g.total = g.at + 2*g.size
+	d.buf = append(append(d.buf, index...), index...)
+	if err := d.flush(); err != nil {
+		return err
+	}
+	if _, err := d.file.WriteAt(g.page(d.db.id), 0); err != nil {
+		return err
+	}
+	return d.file.Sync()
+}
+
+// name gives the file its name, and makes that durable.
+func (d *draft) name() error {
+	s := &d.db.saved
+	if err := d.file.Close(); err != nil {
+		return err
+	}
+	d.file = nil
+	name := generationName(s.dir, d.number)
+	if err := s.fs.Rename(disk.TempName(name), name); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(s.dir)
+}
+
+// abandon takes back what was written, under either name.
+func (d *draft) abandon() {
+	if d.file != nil {
+		_ = d.file.Close()
+	}
+	name := generationName(d.db.saved.dir, d.number)
+	_ = d.db.saved.fs.Remove(disk.TempName(name))
+	_ = d.db.saved.fs.Remove(name)
+}
+
+// absorb takes in the changes of an older overlay.
+func (o *overlay) absorb(older *overlay) {
+	for _, e := range older.list {
+		i, found := o.search(e.key)
+		if !found {
+			o.bytes += e.size()
+			o.list = slices.Insert(o.list, i, e)
+			continue
+		}
+		first := o.list[i]
+		for first.prev != nil {
+			first = first.prev
+		}
+		first.prev = e
+	}
+}

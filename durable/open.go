@@ -1,0 +1,197 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/redo"
+)
+
+// Recovery says what Open found and did.
+type Recovery struct {
+	Generation uint64        // that it went on from; 0: none
+	Made       time.Time     // when that was made
+	Damaged    []error       // newer generations that could not be used: the log was longer for that
+	Replayed   int           // transactions of the log, which were made again
+	Bytes      int64         // and their bytes
+	Undone     bool          // the log ended with work that was never acknowledged; nothing is left of it
+	Dropped    []string      // tables of the directory that were not given to Open; they stay as they are
+	Indexed    time.Duration // what finding the generation took
+	Took       time.Duration // what Open took
+}
+
+const (
+	budgetDefault    = 2 * time.Second
+	generationsLeast = 3
+)
+
+func (o Options) filled() (Options, error) {
+	if o.Dir == "" {
+		return o, errors.New("durable: no Dir")
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return o, err
+	}
+	o.Dir = dir
+	if o.RecoveryBudget <= 0 {
+		o.RecoveryBudget = budgetDefault
+	}
+	o.Generations = max(o.Generations, generationsLeast)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.FS == nil {
+		o.FS = disk.OS{}
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	return o, nil
+}
+
+// Open opens a database with its tables, or makes it, and brings it to where it
+// was: everything that was acknowledged, nothing of what was unfinished. It
+// returns before all is in memory: what is needed is loaded first.
+//
+// Errors: ErrInUse, ErrForeign, ErrNewer, ErrType; a *DamageError when something
+// is missing that was acknowledged; the context's and the file system's. An open
+// that failed has changed nothing that was acknowledged.
+func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, error) {
+	began := time.Now()
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	o, err := o.filled()
+	if err != nil {
+		return nil, nil, err
+	}
+	id, lock, err := openDir(o.FS, o.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: make(chan struct{}, 1)}
+	db.tree.load = db.load
+	db.saved = saved{fs: o.FS, dir: o.Dir, id: id, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
+	r, err := db.recover(ctx, tables)
+	if err != nil {
+		if db.log != nil {
+			err = errors.Join(err, db.log.Close())
+		}
+		return nil, nil, errors.Join(err, db.saved.close(), lock.Close())
+	}
+	db.tasks.start(db)
+	r.Took = time.Since(began)
+	return db, r, nil
+}
+
+func (db *DB) logOptions() redo.Options {
+	return redo.Options{FS: db.o.FS, Dir: db.o.Dir, Room: db.o.segment}
+}
+
+// recover makes the state: the newest generation that is whole, and what the log
+// has behind it.
+func (db *DB) recover(ctx context.Context, tables []AnyTable) (*Recovery, error) {
+	began := time.Now()
+	r := &Recovery{}
+	leaves, damaged, err := db.saved.find(db.o.Generations)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range damaged {
+		db.o.Logger.Error("a generation cannot be used", "err", e)
+	}
+	r.Damaged = damaged
+	db.tree.leaves = []*leaf{{loaded: true, disk: &stored{}}}
+	if leaves != nil {
+		g := db.saved.list[0]
+		r.Generation, r.Made, db.tree.applied = g.number, g.made, g.position
+		db.tree.leaves = make([]*leaf, len(leaves))
+		all := make([]leaf, len(leaves))
+		for i := range leaves {
+			all[i] = leaf{low: leaves[i].low, disk: &leaves[i].stored}
+			db.tree.leaves[i] = &all[i]
+		}
+	}
+	r.Indexed = time.Since(began)
+	cost, err := db.replay(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	db.pacer = newPacer(db.o.RecoveryBudget-r.Indexed, cost)
+	db.pacer.since = amount{int64(r.Replayed), r.Bytes}
+	return r, db.settle(ctx, r, tables)
+}
+
+// replay opens the log and makes its transactions again.
+func (db *DB) replay(ctx context.Context, r *Recovery) (rates, error) {
+	began := time.Now()
+	log, err := redo.Open(db.logOptions(), db.tree.applied, func(end redo.Position, record []byte) error {
+		entries, err := parseRecord(record)
+		if err != nil {
+			return fmt.Errorf("record that ends at %d: %w", end, err)
+		}
+		db.tree.grown(db.tree.apply(entries, end))
+		r.Replayed++
+		r.Bytes += int64(len(record))
+		return ctx.Err()
+	})
+	var damage *redo.DamageError
+	switch {
+	case errors.As(err, &damage):
+		return rates{}, &DamageError{File: filepath.Base(damage.File), Why: errors.Join(append([]error{err}, r.Damaged...)...)}
+	case err != nil:
+		return rates{}, err
+	}
+	db.log, r.Undone = log, log.Torn()
+	return replayRates(time.Since(began), r), nil
+}
+
+// What a replay takes as long as it was not measured: three times of what it
+// took where this was written.
+const (
+	changeCost = 4000
+	byteCost   = 10
+	measurable = 20000 // transactions, from which on a replay is a measure
+)
+
+// replayRates takes what a replay took for a measure, where there was enough.
+func replayRates(took time.Duration, r *Recovery) rates {
+	c := rates{changeCost, byteCost}
+	if r.Replayed < measurable {
+		return c
+	}
+	f := float64(took) / float64(c.of(amount{int64(r.Replayed), r.Bytes}))
+	f = min(max(f, 0.2), 10)
+	return rates{c.change * f, c.byte * f}
+}
+
+// settle finds the tables, and makes those that are new.
+func (db *DB) settle(ctx context.Context, r *Recovery, tables []AnyTable) error {
+	w, err := db.register(tables)
+	if err != nil {
+		return err
+	}
+	given := map[uint32]bool{}
+	for _, id := range db.ids {
+		given[id] = true
+	}
+	for id, name := range db.names {
+		if !given[id] {
+			r.Dropped = append(r.Dropped, name)
+		}
+	}
+	if w.count == 0 {
+		return nil
+	}
+	end, _, err := db.commit(ctx, &w)
+	if err != nil {
+		return err
+	}
+	return db.log.Wait(ctx, end)
+}

@@ -1,0 +1,129 @@
+package durable
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// pacer says when a checkpoint is due: when to replay the log would take a share
+// of the budget; and it holds back transactions when a checkpoint that is being
+// made would come too late.
+type pacer struct {
+	due    chan struct{} // holds one
+	budget time.Duration // for the log
+
+	mu      sync.Mutex // guards the rest
+	cost    rates
+	since   amount // in the log since the last checkpoint's instant
+	before  amount // and before that, as long as the checkpoint is not durable
+	saving  bool
+	waiting bool          // for a view: holding back would not help
+	failed  bool          // the last one did: the same
+	eased   chan struct{} // closed when something was
+}
+
+// amount is of work in the log.
+type amount struct{ changes, bytes int64 }
+
+// rates are what the replay of an amount takes.
+type rates struct{ change, byte float64 } // nanoseconds
+
+func (r rates) of(a amount) time.Duration {
+	return time.Duration(r.change*float64(a.changes) + r.byte*float64(a.bytes))
+}
+
+const (
+	dueShare  = 3 // one part of so many of the budget: a checkpoint begins
+	holdShare = 2 // transactions are held back
+	dueAfter  = time.Minute
+)
+
+func newPacer(budget time.Duration, cost rates) *pacer {
+	return &pacer{due: make(chan struct{}, 1), budget: budget, cost: cost, eased: make(chan struct{})}
+}
+
+func (p *pacer) add(b amount) time.Duration {
+	p.since.changes += b.changes
+	p.since.bytes += b.bytes
+	return p.replay()
+}
+
+// replay is what the log would take now: mu is held.
+func (p *pacer) replay() time.Duration {
+	return p.cost.of(amount{p.since.changes + p.before.changes, p.since.bytes + p.before.bytes})
+}
+
+// wrote counts a transaction.
+func (p *pacer) wrote(changes, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.add(amount{int64(changes), int64(bytes)}) > p.budget/dueShare && !p.saving {
+		p.poke()
+	}
+}
+
+func (p *pacer) poke() {
+	select {
+	case p.due <- struct{}{}:
+	default:
+	}
+}
+
+// admit holds a transaction back when the log is too long for the budget and
+// will be shorter soon.
+func (p *pacer) admit(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		ok := !p.saving || p.waiting || p.failed || p.replay() < p.budget/holdShare
+		eased := p.eased
+		p.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-eased:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// begin says that a checkpoint has its instant now.
+func (p *pacer) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.saving = true
+	p.before.changes += p.since.changes
+	p.before.bytes += p.since.bytes
+	p.since = amount{}
+}
+
+// end says what became of it.
+func (p *pacer) end(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.saving, p.failed = false, err != nil; err == nil {
+		p.before = amount{}
+	}
+	p.ease()
+}
+
+func (p *pacer) stuck(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = yes
+	p.ease()
+}
+
+func (p *pacer) ease() {
+	close(p.eased)
+	p.eased = make(chan struct{})
+}
+
+// measured says what a replay has taken on this machine.
+func (p *pacer) measured(cost rates) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cost = cost
+}

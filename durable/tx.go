@@ -1,0 +1,141 @@
+package durable
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/wakepoint/wakepoint/internal/redo"
+)
+
+const (
+	// KeyMax is the size of the largest key as it is encoded, in bytes.
+	KeyMax = 64 << 10
+	// TransactionMax is how much the keys and values that a transaction changes may
+	// take as they are encoded, with 8 bytes for each, in bytes.
+	TransactionMax = 16 << 20
+)
+
+// Tx is a transaction, or a view. It is for the goroutine in which its closure
+// runs, and ends with that.
+type Tx struct {
+	db       *DB
+	at       redo.Position // up to which it sees
+	writable bool
+	ended    bool
+	failed   error // why the closure was unwound
+	writes   writes
+	changed  int    // how often
+	scratch  []byte // for a key that is looked for
+	arena    []byte // of what writes holds
+}
+
+// unwinding is what a transaction panics with to end its closure.
+type unwinding struct{}
+
+// fail ends the closure: the transaction returns the error, whatever becomes of
+// the closure.
+func (tx *Tx) fail(err error) {
+	if tx.failed == nil {
+		tx.failed = err
+	}
+	panic(unwinding{})
+}
+
+// call runs a closure. Its own panics are let through.
+func (tx *Tx) call(f func(*Tx) error) (err error) {
+	defer func() {
+		tx.ended = true
+		if tx.failed == nil {
+			return
+		}
+		err = tx.failed
+		switch p := recover().(type) {
+		case nil, unwinding:
+		default:
+			panic(p)
+		}
+	}()
+	return f(tx)
+}
+
+// table is the number of a table, for an operation in the closure.
+func (tx *Tx) table(t AnyTable) uint32 {
+	if tx.ended {
+		panic("durable: a transaction is used after its closure has returned")
+	}
+	if tx.failed != nil {
+		panic(unwinding{})
+	}
+	id, ok := tx.db.ids[t]
+	if !ok {
+		tx.fail(fmt.Errorf("table %q was not given to Open", t.tableName()))
+	}
+	return id
+}
+
+// get looks for a key.
+func (tx *Tx) get(key []byte) (value []byte, found bool) {
+	if c, ok := tx.writes.get(key); ok {
+		return c.value, !c.deleted
+	}
+	value, found, err := tx.db.tree.get(key, tx.at)
+	if err != nil {
+		tx.fail(err)
+	}
+	return value, found
+}
+
+// set makes a change, whose key and value are the transaction's.
+func (tx *Tx) set(c change) {
+	if !tx.writable {
+		tx.fail(ErrReadOnly)
+	}
+	if n := len(c.key) - tablePrefix; n > KeyMax {
+		tx.fail(fmt.Errorf("key of %d bytes, at most %d: %w", n, KeyMax, ErrTooLarge))
+	}
+	if n := tx.writes.bytes + c.size(); n > TransactionMax {
+		tx.fail(fmt.Errorf("transaction of %d bytes, at most %d: %w", n, TransactionMax, ErrTooLarge))
+	}
+	tx.writes.set(c)
+	tx.changed++
+}
+
+const (
+	scanFirst = 16  // keys that a scan looks ahead at first
+	scanMost  = 512 // and later
+)
+
+// scan calls yield for the keys from one up to another, with what the
+// transaction changed itself, also while the scan goes on.
+func (tx *Tx) scan(from, to []byte, yield func(change) bool) {
+	ahead := scanFirst
+	for from != nil && bytes.Compare(from, to) < 0 {
+		list, next, err := tx.db.tree.scan(from, tx.at, ahead)
+		if err != nil {
+			tx.fail(err)
+		}
+		ahead = min(2*ahead, scanMost)
+		if next == nil || bytes.Compare(next, to) > 0 {
+			next = to
+		}
+		changed, more := tx.changed, true
+		merged([]layer{tx.writes.between(from, next), list}, from, func(c change) bool {
+			if bytes.Compare(c.key, next) >= 0 {
+				return false
+			}
+			if c.deleted {
+				return true
+			}
+			if more = yield(c); more && tx.changed != changed {
+				next, ahead = append(slices.Clone(c.key), 0), scanFirst
+				return false
+			}
+			return more
+		})
+		if !more {
+			return
+		}
+		from = next
+	}
+}

@@ -1,0 +1,115 @@
+package durable
+
+import (
+	"bytes"
+	"slices"
+	"sort"
+)
+
+// writes holds what a transaction has changed so far, in the order of the keys,
+// in pieces, so that of many changes only a few are moved for another one.
+type writes struct {
+	pieces []changes
+	count  int // of changes
+	bytes  int // of keys and values, with their lengths
+}
+
+const pieceMax = 512
+
+// place finds the piece of a key, and where in it the key is or should be.
+func (w *writes) place(key []byte) (p, i int, found bool) {
+	p = sort.Search(len(w.pieces), func(p int) bool { return bytes.Compare(w.pieces[p][0].key, key) > 0 }) - 1
+	if p < 0 {
+		return 0, 0, false
+	}
+	i, found = w.pieces[p].search(key)
+	return p, i, found
+}
+
+func (w *writes) get(key []byte) (change, bool) {
+	if p, i, found := w.place(key); found {
+		return w.pieces[p][i], true
+	}
+	return change{}, false
+}
+
+func (w *writes) set(c change) {
+	p, i, found := w.place(c.key)
+	switch {
+	case found:
+		w.bytes += c.size() - w.pieces[p][i].size()
+		w.pieces[p][i] = c
+		return
+	case len(w.pieces) == 0:
+		w.pieces = append(w.pieces, make(changes, 0, 4))
+	}
+	w.bytes += c.size()
+	w.count++
+	piece := slices.Insert(w.pieces[p], i, c)
+	if w.pieces[p] = piece; len(piece) > pieceMax {
+		w.pieces[p] = piece[: pieceMax/2 : pieceMax/2]
+		w.pieces = slices.Insert(w.pieces, p+1, slices.Clone(piece[pieceMax/2:]))
+	}
+}
+
+// between is the changes from a key up to another (nil: to the end).
+func (w *writes) between(from, to []byte) (out changes) {
+	p, i, _ := w.place(from)
+	for ; p < len(w.pieces); p, i = p+1, 0 {
+		for _, c := range w.pieces[p][i:] {
+			if to != nil && bytes.Compare(c.key, to) >= 0 {
+				return out
+			}
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// The record of a transaction is its kind and its changes. Kinds that are not
+// known come of a newer program.
+//
+//	offset  size
+//	0       1     kind, 1
+//	1             changes, as in a block, by ascending keys
+const recordChanges byte = 1
+
+// record makes the log's record of all changes, and entries in its memory.
+func (w *writes) record() (record []byte, entries []entry) {
+	record = append(make([]byte, 0, 1+w.bytes), recordChanges)
+	entries = make([]entry, 0, w.count)
+	for _, piece := range w.pieces {
+		for _, c := range piece {
+			at := len(record)
+			record = appendChange(record, c)
+			entries = append(entries, entry{change: c})
+			in := &entries[len(entries)-1].change
+			in.key, in.value = within(record[at:], c)
+		}
+	}
+	return record, entries
+}
+
+// within finds the key and the value of a change in the bytes that it became.
+// The record never grows beyond what was made for it, and so they stay there.
+func within(b []byte, c change) (key, value []byte) {
+	got, _, _ := parseChange(b)
+	return got.key, got.value
+}
+
+// parseRecord reads a record. The entries are parts of it.
+func parseRecord(record []byte) ([]entry, error) {
+	if len(record) == 0 || record[0] != recordChanges {
+		return nil, ErrNewer
+	}
+	entries := make([]entry, 0, 4)
+	for rest := record[1:]; len(rest) > 0; {
+		c, n, ok := parseChange(rest)
+		if !ok {
+			return nil, errCodec
+		}
+		entries = append(entries, entry{change: c})
+		rest = rest[n:]
+	}
+	return entries, nil
+}
