@@ -119,17 +119,16 @@ func (db *DB) recover(ctx context.Context, tables []AnyTable) (*Recovery, error)
 		}
 	}
 	r.Indexed = time.Since(began)
-	cost, err := db.replay(ctx, r)
+	took, err := db.replay(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	db.pacer = newPacer(db.o.RecoveryBudget-r.Indexed, cost)
-	db.pacer.since = amount{int64(r.Replayed), r.Bytes}
+	db.pacer = newPacer(db.o.RecoveryBudget-r.Indexed, amount{int64(r.Replayed), r.Bytes}, took)
 	return r, db.settle(ctx, r, tables)
 }
 
 // replay opens the log and makes its transactions again.
-func (db *DB) replay(ctx context.Context, r *Recovery) (rates, error) {
+func (db *DB) replay(ctx context.Context, r *Recovery) (time.Duration, error) {
 	began := time.Now()
 	log, err := redo.Open(db.logOptions(), db.tree.applied, func(end redo.Position, record []byte) error {
 		entries, err := parseRecord(record)
@@ -144,31 +143,12 @@ func (db *DB) replay(ctx context.Context, r *Recovery) (rates, error) {
 	var damage *redo.DamageError
 	switch {
 	case errors.As(err, &damage):
-		return rates{}, &DamageError{File: filepath.Base(damage.File), Why: errors.Join(append([]error{err}, r.Damaged...)...)}
+		return 0, &DamageError{File: filepath.Base(damage.File), Why: errors.Join(append([]error{err}, r.Damaged...)...)}
 	case err != nil:
-		return rates{}, err
+		return 0, err
 	}
 	db.log, r.Undone = log, log.Torn()
-	return replayRates(time.Since(began), r), nil
-}
-
-// What a replay takes as long as it was not measured: three times of what it
-// took where this was written.
-const (
-	changeCost = 4000
-	byteCost   = 10
-	measurable = 20000 // transactions, from which on a replay is a measure
-)
-
-// replayRates takes what a replay took for a measure, where there was enough.
-func replayRates(took time.Duration, r *Recovery) rates {
-	c := rates{changeCost, byteCost}
-	if r.Replayed < measurable {
-		return c
-	}
-	f := float64(took) / float64(c.of(amount{int64(r.Replayed), r.Bytes}))
-	f = min(max(f, 0.2), 10)
-	return rates{c.change * f, c.byte * f}
+	return time.Since(began), nil
 }
 
 // settle finds the tables, and makes those that are new.

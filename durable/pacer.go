@@ -2,8 +2,12 @@ package durable
 
 import (
 	"context"
+	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/wakepoint/wakepoint/internal/redo"
 )
 
 // pacer says when a checkpoint is due: when to replay the log would take a share
@@ -15,6 +19,7 @@ type pacer struct {
 
 	mu      sync.Mutex // guards the rest
 	cost    rates
+	known   bool   // cost was measured when the log was replayed
 	since   amount // in the log since the last checkpoint's instant
 	before  amount // and before that, as long as the checkpoint is not durable
 	saving  bool
@@ -39,8 +44,58 @@ const (
 	dueAfter  = time.Minute
 )
 
-func newPacer(budget time.Duration, cost rates) *pacer {
-	return &pacer{due: make(chan struct{}, 1), budget: budget, cost: cost, eased: make(chan struct{})}
+// What a replay takes as long as it was not measured.
+const (
+	changeCost = 4000
+	byteCost   = 10
+	measurable = 20000 // changes, from which on a replay is a measure
+)
+
+// newPacer begins with what is in the log, and what its replay took.
+func newPacer(budget time.Duration, log amount, took time.Duration) *pacer {
+	p := &pacer{due: make(chan struct{}, 1), budget: budget, cost: rates{changeCost, byteCost}, since: log, eased: make(chan struct{})}
+	if log.changes >= measurable {
+		p.cost, p.known = p.cost.fitted(log, took), true
+	}
+	return p
+}
+
+// fitted is rates by which an amount takes what it took.
+func (r rates) fitted(a amount, took time.Duration) rates {
+	f := min(max(float64(took)/float64(r.of(a)), 0.1), 10)
+	return rates{r.change * f, r.byte * f}
+}
+
+const (
+	trials     = 4000 // records that are replayed for a measure
+	trialSize  = 128  // of their values, in bytes
+	trialTwice = 2    // a small tree is faster than a large one
+)
+
+// measure finds out what a replay takes on this machine, if that of the log was
+// too short to say.
+func (p *pacer) measure() {
+	if p.known {
+		return
+	}
+	t := tree{leaves: []*leaf{{loaded: true}}, load: func(*leaf) error { return nil }}
+	var w writes
+	w.set(change{key: make([]byte, 16), value: make([]byte, trialSize)})
+	record, _ := w.record()
+	began := time.Now()
+	for i := range uint64(trials) {
+		b := slices.Clone(record)
+		binary.BigEndian.PutUint64(b[4:], i*0x9e3779b97f4a7c15) // scattered
+		entries, err := parseRecord(b)
+		if err != nil {
+			return // cannot be: it was made here
+		}
+		t.apply(entries, redo.Position(i))
+	}
+	cost := p.cost.fitted(amount{trials, int64(trials * len(record))}, trialTwice*time.Since(began))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cost = cost
 }
 
 func (p *pacer) add(b amount) time.Duration {
@@ -119,11 +174,4 @@ func (p *pacer) stuck(yes bool) {
 func (p *pacer) ease() {
 	close(p.eased)
 	p.eased = make(chan struct{})
-}
-
-// measured says what a replay has taken on this machine.
-func (p *pacer) measured(cost rates) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cost = cost
 }

@@ -22,6 +22,7 @@ func (t *tasks) start(db *DB) {
 			db.o.Logger.Error("not all can be loaded", "err", err)
 		}
 	})
+	t.wg.Go(db.pacer.measure)
 	t.wg.Go(func() { db.keepSaving(ctx) })
 }
 
