@@ -107,6 +107,49 @@ func (c *client) run(d disk.FS) (err error) {
 	return nil
 }
 
+// many writes records from several goroutines, each of which waits for its own.
+func (c *client) many(d disk.FS) (err error) {
+	l, err := c.open(d)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	one := make(chan struct{}, 1) // holds one while a record is appended, or c is changed
+	over := make(chan error)
+	write := func(n int) error {
+		one <- struct{}{}
+		record := fmt.Sprintf("%d of %d ", len(c.begun), n) + strings.Repeat("x", 300*n)
+		if err := l.Reserve(context.Background(), len(record)); err != nil {
+			<-one
+			return err
+		}
+		c.begun = append(c.begun, record)
+		p, count := l.Append([]byte(record)), len(c.begun)
+		<-one
+		err := l.Wait(context.Background(), p)
+		if err == nil {
+			one <- struct{}{}
+			c.acked = max(c.acked, count)
+			<-one
+		}
+		return err
+	}
+	for n := range 4 {
+		go func() {
+			err := error(nil)
+			for i := 0; i < 4 && err == nil; i++ {
+				time.Sleep(time.Duration(n) * time.Millisecond)
+				err = write(n)
+			}
+			over <- err
+		}()
+	}
+	for range 4 {
+		err = errors.Join(err, <-over)
+	}
+	return err
+}
+
 func (c *client) check(d disk.FS) error {
 	l, err := c.open(d)
 	if err != nil {
@@ -115,21 +158,34 @@ func (c *client) check(d disk.FS) error {
 	return l.Close()
 }
 
+// manner is how a log is tried.
+type manner struct {
+	fault error                 // what calls say that fail; nil: the power is cut
+	many  bool                  // several write, and an fsync takes its time
+	hook  func(disk.FS) disk.FS // nil: none
+}
+
 // suite is what is tried with a log.
-func suite(t durabletest.TB, o durabletest.Options, fault error, hook func(disk.FS) disk.FS) durabletest.Report {
+func suite(t durabletest.TB, o durabletest.Options, m manner) durabletest.Report {
 	o.Disk = func() *durabletest.Disk {
 		d := durabletest.NewDisk()
+		if m.many {
+			d.SetDelay(2 * time.Millisecond)
+		}
 		if err := disk.MkdirAll(d, "/log"); err != nil {
 			t.Errorf("%v", err)
 		}
 		return d
 	}
 	begin := func() durabletest.Test {
-		c := &client{hook: hook}
+		c := &client{hook: m.hook}
+		if m.many {
+			return durabletest.Test{Run: c.many, Check: c.check}
+		}
 		return durabletest.Test{Run: c.run, Check: c.check}
 	}
-	if fault != nil {
-		return durabletest.Fail(t, o, fault, begin)
+	if m.fault != nil {
+		return durabletest.Fail(t, o, m.fault, begin)
 	}
 	return durabletest.Crash(t, o, begin)
 }
@@ -137,16 +193,24 @@ func suite(t durabletest.TB, o durabletest.Options, fault error, hook func(disk.
 // TestCrash cuts the power at each call, and again and again.
 func TestCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		if r := suite(t, durabletest.Options{Seed: 1, Cuts: *cutsN}, nil, nil); r.Of < 40 {
+		if r := suite(t, durabletest.Options{Seed: 1, Cuts: *cutsN}, manner{}); r.Of < 40 {
 			t.Errorf("only %d calls", r.Of)
 		}
+	})
+}
+
+// TestCrashMany cuts it while several write, and an fsync takes its time.
+func TestCrashMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		suite(t, durabletest.Options{Seed: 1, Cuts: *cutsN}, manner{many: true})
+		suite(t, durabletest.Options{Seed: 1, Cuts: *cutsN}, manner{many: true, fault: syscall.EIO})
 	})
 }
 
 // TestFault lets each call fail.
 func TestFault(t *testing.T) {
 	for _, err := range []error{syscall.EIO, syscall.ENOSPC} {
-		synctest.Test(t, func(t *testing.T) { suite(t, durabletest.Options{Seed: 1}, err, nil) })
+		synctest.Test(t, func(t *testing.T) { suite(t, durabletest.Options{Seed: 1}, manner{fault: err}) })
 	}
 }
 
@@ -185,7 +249,7 @@ func forged(t *testing.T) (why string) {
 		p := l.Append(record)
 		c.begun = append(c.begun, string(record))
 		synctest.Wait() // until there are enough segments
-		d.CutAt(2) // the fsync
+		d.CutAt(2)      // the fsync
 		if err := l.Wait(context.Background(), p); err == nil {
 			t.Error("durable without power")
 		}

@@ -132,7 +132,7 @@ func tryAll(t *testing.T, cuts int, ask func(disk.Op) disk.Verdict) (why string)
 	for _, fault := range []error{nil, syscall.EIO, syscall.ENOSPC} {
 		synctest.Test(t, func(t *testing.T) {
 			q := &quiet{TB: t}
-			if suite(q, durabletest.Options{Seed: 1, Cuts: cuts}, fault, hook); len(q.why) > 0 {
+			if suite(q, durabletest.Options{Seed: 1, Cuts: cuts}, manner{fault: fault, hook: hook}); len(q.why) > 0 {
 				why = q.why[0]
 			}
 		})
