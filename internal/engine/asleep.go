@@ -30,7 +30,7 @@ func (t *Tree) prepare() error {
 	clocks := queueClocks{tree: t, offset: map[int]int64{}}
 	defer clocks.close()
 	for _, root := range roots {
-		for _, pid := range descendants(t.proc, root) {
+		for _, pid := range t.proc.Descendants(root) {
 			t.noteNaps(&clocks, pid)
 			if m, err := t.proc.Smaps(pid); err == nil {
 				t.smaps[pid] = m

@@ -60,7 +60,7 @@ func (t *Tree) big() (bool, error) {
 	}
 	var bytes uint64
 	for _, root := range roots {
-		for _, pid := range descendants(t.proc, root) {
+		for _, pid := range t.proc.Descendants(root) {
 			if st, err := t.proc.Stat(pid); err == nil {
 				bytes += st.RSSPages * abi.PageSize
 			}

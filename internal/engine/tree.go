@@ -295,7 +295,7 @@ func (t *Tree) Kill(ctx context.Context) error {
 // killMembers ends a tree without an init: descendants until none is left.
 func (t *Tree) killMembers() error {
 	for range 100 {
-		pids := descendants(t.proc, int(t.handle.Command))
+		pids := t.proc.Descendants(int(t.handle.Command))
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
@@ -332,28 +332,10 @@ func (t *Tree) Close() error {
 	return nil
 }
 
-// descendants lists pid and all processes below it that still have a state.
-func descendants(r *procfs.Reader, pid int) []int {
-	list := []int{pid}
-	for i := 0; i < len(list); i++ {
-		tids, err := r.Tasks(list[i])
-		if err != nil {
-			continue
-		}
-		for _, tid := range tids {
-			children, err := r.Children(list[i], tid)
-			if err == nil {
-				list = append(list, children...)
-			}
-		}
-	}
-	return list
-}
-
 // hostNumber finds the child of an init that has the given number inside.
 func hostNumber(initPID, inside int) (int, error) {
 	r := procfs.NewReader("/proc")
-	for _, pid := range descendants(r, initPID)[1:] {
+	for _, pid := range r.Descendants(initPID)[1:] {
 		st, err := r.Status(pid)
 		if err == nil && len(st.NSpid) > 0 && st.NSpid[len(st.NSpid)-1] == inside {
 			return pid, nil

@@ -43,6 +43,25 @@ func (r *Reader) Children(pid, tid int) ([]int, error) {
 	return parsed(r, r.taskPath(pid, tid, "children"), ParseChildren)
 }
 
+// Descendants lists a process and all below it that still have a state,
+// parents before children. It is exact only while they are stopped.
+func (r *Reader) Descendants(pid int) []int {
+	list := []int{pid}
+	for i := 0; i < len(list); i++ {
+		tids, err := r.Tasks(list[i])
+		if err != nil {
+			continue
+		}
+		for _, tid := range tids {
+			children, err := r.Children(list[i], tid)
+			if err == nil {
+				list = append(list, children...)
+			}
+		}
+	}
+	return list
+}
+
 // ParseChildren reads the text of /proc/PID/task/TID/children: numbers with a
 // blank after each.
 //

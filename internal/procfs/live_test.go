@@ -2,7 +2,9 @@ package procfs
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"syscall"
@@ -68,6 +70,34 @@ func TestLiveDescriptors(t *testing.T) {
 	}
 	if l, err := r.FDLink(pid, fd); err != nil || l != (Link{Path: f.Name(), Deleted: true}) {
 		t.Errorf("got %+v, %v", l, err)
+	}
+}
+
+// TestDescendants: a shell and what it has started are below this process.
+func TestDescendants(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "sleep 1000 & echo $!; wait")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var sleep int
+	if _, err := fmt.Fscan(out, &sleep); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = syscall.Kill(sleep, syscall.SIGKILL)
+		_ = cmd.Wait()
+	}()
+	r := NewReader("/proc")
+	list := r.Descendants(os.Getpid())
+	if shell := slices.Index(list, cmd.Process.Pid); list[0] != os.Getpid() || shell < 1 || slices.Index(list, sleep) < shell {
+		t.Errorf("%v, not %d, %d and %d", list, os.Getpid(), cmd.Process.Pid, sleep)
+	}
+	if got := r.Descendants(sleep); !slices.Equal(got, []int{sleep}) {
+		t.Errorf("%v below %d", got, sleep)
 	}
 }
 
