@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash power faults flips sabotage fuzz fuzz-short bench vm vm-kernels vm-systemd house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash power faults flips sabotage fuzz fuzz-short bench bench-durable bench-durable-short vm vm-kernels vm-systemd house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -17,7 +17,7 @@ VERSION = $(shell scripts/version.sh)
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 go:
 	@scripts/go-version.sh
@@ -68,6 +68,22 @@ bench: go ## measure pauses, restores and keepers at rest (as root, ten minutes;
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./internal/store
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count 1 -timeout 1h -v ./cmd/wakepoint
 
+ROUNDS = 5
+bench-durable: N = 5000000
+bench-durable: go ## measure package durable against bbolt, Pebble, Badger, SQLite, raft and Redis, with N keys (as root, an hour; see bench/README.md)
+	@cd bench && go build -o ../build/bench .
+	@build/bench commits -rounds $(ROUNDS)
+	@build/bench recovery -rounds $(ROUNDS) -keys $(N)
+	@build/bench checkpoint -rounds $(ROUNDS) -keys $(N)
+	@build/bench budget -keys $(N)
+
+bench-durable-short: go # the same, small, to see that it runs
+	@cd bench && go build -o ../build/bench .
+	@build/bench commits -rounds 1 -time 300ms
+	@build/bench recovery -rounds 1 -keys 200000
+	@build/bench checkpoint -rounds 1 -keys 200000
+	@build/bench budget -kills 5 -keys 200000
+
 vm: N = 50
 vm: build ## cut the power of machines in QEMU N times, in every way, from SEED on (half an hour; see doc/hacking.md)
 	@mkdir -p build && go test -c -o build/vm.test ./test/vm
@@ -91,12 +107,15 @@ fmt-check: go
 
 tidy-check: go
 	@go mod tidy -diff >/dev/null || { echo "go.mod is not what the source needs, run go mod tidy" >&2; exit 1; }
+	@cd bench && go mod tidy -diff >/dev/null || { echo "bench/go.mod is not what the source needs, run go mod tidy there" >&2; exit 1; }
 
 vet: go
 	go vet ./...
+	cd bench && go vet ./...
 
 lint: go ## staticcheck
 	go run $(STATICCHECK) ./...
+	cd bench && go run $(STATICCHECK) ./...
 
 cross: go ## build for arm64, and for other systems what should build there
 	GOARCH=arm64 go build ./...

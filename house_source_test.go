@@ -81,6 +81,16 @@ func (h *house) add(p string, raw []byte) {
 	})
 }
 
+// apart says whether a package is of a module of its own below the root.
+func (h *house) apart(pkg string) bool {
+	for dir := pkg; dir != "."; dir = path.Dir(dir) {
+		if h.texts[dir+"/go.mod"] != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // imports lists the import paths of one file.
 func (s *source) imports() []string {
 	var list []string

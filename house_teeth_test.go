@@ -24,6 +24,9 @@ var teeth = []struct{ rule, path, text, want string }{
 	{"imports", "test/a/a_test.go", src("internal/vmtest", "test/b"), ""},
 	{"imports", "test/a/a_test.go", src("internal/engine"), "may not import"},
 	{"imports", "scripts/a/main.go", src("internal/vmtest"), "may not import"},
+	{"imports", "bench/a.go", src("durable"), ""},
+	{"imports", "bench/a.go", src("internal/redo"), "may not import"},
+	{"imports", "durable/a.go", src("bench"), "may not import"},
 	{"never", "internal/store/a_test.go", src("internal/memory"), "internal/store -> internal/memory -> internal/image"},
 	{"never", "internal/store/sub/a.go", src("internal/memory"), "internal/image"},
 	{"never", "internal/memory/a_test.go", src("internal/store"), ""},
@@ -32,6 +35,8 @@ var teeth = []struct{ rule, path, text, want string }{
 	{"dependencies", "internal/abi/a_test.go", `package a; import "x.org/t"`, ""},
 	{"dependencies", "internal/sys/a.go", `package a; import "x.org/t"`, "does not let"},
 	{"dependencies", "internal/sys/a.go", `package a; import "x.org/deep"`, "is not in doc"},
+	{"dependencies", "bench/sub/a.go", `package a; import "x.org/deep"`, ""},
+	{"dependencies", "benchmark/a.go", `package a; import "x.org/deep"`, "is not in doc"},
 	{"dependencies", "go.mod", "require x.org/a v1.0.0\n", "x.org/t is not in go.mod"},
 	{"dependencies", "go.mod", teethMod + "require x.org/n v1.0.0\n", "x.org/n is not in doc"},
 	{"dependencies", "doc/dependencies.md", teethDeps + "| `x.org/deep` | | |\n", "no package"},
@@ -67,6 +72,7 @@ func TestTeeth(t *testing.T) {
 			"doc/design.md":        {Data: []byte("```\n" + strings.TrimSpace(imports) + "\n```\n")},
 			"doc/dependencies.md":  {Data: []byte(teethDeps)},
 			"go.mod":               {Data: []byte(teethMod)},
+			"bench/go.mod":         {Data: []byte("require x.org/deep v1.0.0\n")},
 			"internal/memory/a.go": {Data: []byte("// Package a is one.\n" + src("internal/image"))},
 		}
 		tree[c.path] = &fstest.MapFile{Data: []byte(c.text)}

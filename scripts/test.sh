@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every test of the module once and sums them up with scripts/testsum.
+# Runs every test of the module once, and those of bench/, and sums them up with scripts/testsum.
 #   RACE=1  runs the packages that stand it under the race detector
 #   CI=true makes a skip that scripts/allowed-skips.txt does not allow a failure
 #   SUMMARY=FILE  also writes the closing line to FILE
@@ -37,4 +37,6 @@ fi
 	[ -z "$beside" ] || go test -json -count=1 -timeout 20m $race $beside 2>&1 || true
 	# shellcheck disable=SC2086
 	[ -z "$alone" ] || CGO_ENABLED=0 go test -json -count=1 -timeout 20m -p 1 $alone 2>&1 || true
+	# A module of its own: that every engine still runs, not how fast.
+	(cd bench && CGO_ENABLED=0 go test -json -count=1 -timeout 20m ./... 2>&1) || true
 } | "$bin/testsum" "$@"

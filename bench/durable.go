@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/wakepoint/wakepoint/durable"
+)
+
+// item is a value as a server has them: a struct, which the default codec
+// encodes. The rivals are given the bytes alone.
+type item struct {
+	Version uint32 `cbor:"1,keyasint"`
+	Data    []byte `cbor:"2,keyasint"`
+}
+
+// durableEngine is the package that is measured.
+type durableEngine struct {
+	db    *durable.DB
+	items *durable.Table[string, item]
+}
+
+func openDurable(dir string, _ int) (engine, error) {
+	d := &durableEngine{items: durable.NewTable[string, item]("items")}
+	db, _, err := durable.Open(context.Background(), durable.Options{Dir: dir}, d.items)
+	d.db = db
+	return d, err
+}
+
+func (d *durableEngine) Put(key string, value []byte) error {
+	return d.db.Update(context.Background(), func(tx *durable.Tx) error {
+		d.items.Put(tx, key, item{1, value})
+		return nil
+	})
+}
+
+func (d *durableEngine) Get(key string) (value []byte, err error) {
+	return value, d.db.View(context.Background(), func(tx *durable.Tx) error {
+		it, _ := d.items.Get(tx, key)
+		value = it.Data
+		return nil
+	})
+}
+
+func (d *durableEngine) Load(pairs iter.Seq2[string, []byte]) error {
+	for list := range batches(pairs, 1000) {
+		err := d.db.Update(context.Background(), func(tx *durable.Tx) error {
+			for _, p := range list {
+				d.items.Put(tx, p.key, item{1, p.value})
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *durableEngine) Scan() (n int, err error) {
+	return n, d.db.View(context.Background(), func(tx *durable.Tx) error {
+		for range d.items.All(tx) {
+			n++
+		}
+		return nil
+	})
+}
+
+// Wait: it is loaded in the background.
+func (d *durableEngine) Wait() error { return d.db.Load(context.Background()) }
+
+func (d *durableEngine) Checkpoint() error { return d.db.Checkpoint(context.Background()) }
+
+func (d *durableEngine) Close() error { return d.db.Close() }
+
+// newest is the number of the newest generation.
+func (d *durableEngine) newest() uint64 {
+	if list := d.db.Generations(); len(list) > 0 {
+		return uint64(list[0].Number)
+	}
+	return 0
+}
+
+// fullWithin is how long logFull waits for a checkpoint that comes by itself.
+const fullWithin = 10 * time.Minute
+
+// logFull commits as fast as it can until the log is nearly as long as it is
+// ever let to be: two checkpoints say how often they come, and the crash comes
+// just before the next would end.
+func logFull(t task, m maker) (engine, result, error) {
+	e, err := m.open(t.Dir, parallel)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, s := e.(*durableEngine), newState(t.Keys, t.Value)
+	failed := make(chan error, 1)
+	go func() { failed <- putForever(e, s) }()
+	begun, last, times := time.Now(), d.newest(), []time.Time{}
+	for len(times) < 2 {
+		select {
+		case err := <-failed:
+			return nil, nil, err
+		case <-time.After(5 * time.Millisecond):
+		}
+		if time.Since(begun) > fullWithin {
+			return nil, nil, fmt.Errorf("no checkpoint came by itself within %v", fullWithin)
+		}
+		if n := d.newest(); n != last {
+			last, times = n, append(times, time.Now())
+		}
+	}
+	time.Sleep(times[1].Sub(times[0]) * 95 / 100)
+	return e, result{}, nil
+}
+
+// putForever commits until that fails.
+func putForever(e putter, s state) error {
+	var wg sync.WaitGroup
+	errs := make([]error, parallel)
+	for w := range parallel {
+		wg.Go(func() {
+			for errs[w] == nil {
+				errs[w] = putAny(e, s)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
