@@ -27,7 +27,7 @@ func Check(pid PID) ([]Obstacle, error) {
 	}
 	defer t.Close()
 	if t.within = t.workload(); t.within != 0 {
-		if err := t.noteMounts(true); err != nil {
+		if err := t.guessMounts(); err != nil {
 			return nil, err
 		}
 	}

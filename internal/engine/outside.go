@@ -73,29 +73,32 @@ func (t *Tree) mountsOf(pid int) (procfs.MountCount, error) {
 	return procfs.CountMounts(list), nil
 }
 
-// noteMounts remembers the mounts with which a tree began: the host's, which
-// it keeps when the host unmounts them, and those that the init made. Of a tree
-// that is taken over, it is those that it has.
+// noteMounts remembers the mounts with which a tree began, which the init has
+// read before anything of it ran: the host's of that instant, which it keeps
+// when the host unmounts them, and its own. Of a tree that is taken over, it is
+// those that it has.
 //
 // BUG: what a program mounted before its tree was taken over is not noticed.
-func (t *Tree) noteMounts(ours bool) error {
-	if t.handle.Init == 0 && t.within == 0 {
-		return nil
-	}
-	pid := int(t.handle.Init)
-	if ours {
-		pid = os.Getpid()
-	}
-	var err error
-	if t.mounts, err = t.mountsOf(pid); err != nil {
+func (t *Tree) noteMounts(began []byte) (err error) {
+	if began == nil && t.handle.Init != 0 {
+		t.mounts, err = t.mountsOf(int(t.handle.Init))
 		return err
 	}
-	for _, own := range []procfs.MountName{{Point: "/proc", FSType: "proc", Root: "/"}, {Point: "/dev/pts", FSType: "devpts", Root: "/"}} {
-		if ours {
-			t.mounts[own]++
-		}
+	list, err := procfs.ParseMountinfo(began)
+	t.mounts = procfs.CountMounts(list)
+	return err
+}
+
+// guessMounts is noteMounts for a check, which nobody tells: the host's of now
+// and those that an init makes.
+//
+// BUG: what the host has unmounted and the workload kept is listed as its own.
+func (t *Tree) guessMounts() (err error) {
+	if t.mounts, err = t.mountsOf(os.Getpid()); err == nil {
+		t.mounts[procfs.MountName{Point: "/proc", FSType: "proc", Root: "/"}]++
+		t.mounts[procfs.MountName{Point: "/dev/pts", FSType: "devpts", Root: "/"}]++
 	}
-	return nil
+	return err
 }
 
 // foreignMounts notes, before the freeze, for mounts that were made inside the
@@ -114,12 +117,20 @@ func (t *Tree) foreignMounts() error {
 	if err != nil {
 		return err
 	}
-	var found []Obstacle
-	for _, m := range inside.Beyond(t.mounts, host) {
-		found = append(found, Obstacle{PID: t.handle.Command, What: fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", m.FSType, m.Point),
-			Hint: "mount it on the host: it then appears inside"})
+	foreign := inside.Beyond(t.mounts, host)
+	if len(foreign) > 0 { // or it was the host's, which has unmounted it between the two looks
+		if inside, err = t.mountsOf(init); err != nil {
+			return err
+		}
 	}
-	t.foreign = found
+	still := inside.Beyond(t.mounts, host)
+	t.foreign = nil
+	for _, m := range foreign {
+		if slices.Contains(still, m) {
+			t.foreign = append(t.foreign, Obstacle{PID: t.handle.Command, What: fmt.Sprintf("the mount of %s at %s was made inside the workload and cannot be saved yet", m.FSType, m.Point),
+				Hint: "mount it on the host: it then appears inside"})
+		}
+	}
 	return nil
 }
 

@@ -298,7 +298,7 @@ func (re *Restored) Run() (*Tree, error) {
 		return nil, errors.Join(err, r.abandon())
 	}
 	r.close()
-	t, err := openTree(h, r.o.Record, r.init.Ended)
+	t, err := openTree(h, r.o.Record, r.init)
 	if err == nil {
 		t.broken = broken
 	}

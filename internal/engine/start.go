@@ -43,7 +43,7 @@ func Start(ctx context.Context, o StartOptions) (*Tree, error) {
 	command, _ := hostNumber(in.PID, in.Command) // 0: it has ended already; the record says how
 	h, err := handleOf(PID(in.PID), command)
 	if err == nil {
-		t, terr := openTree(h, o.Record, in.Ended)
+		t, terr := openTree(h, o.Record, in)
 		if err = terr; err == nil {
 			return t, nil
 		}

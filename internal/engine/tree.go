@@ -101,12 +101,12 @@ func Open(ctx context.Context, h Handle) (*Tree, error) {
 		h.Init == 0 && now.CommandStart != h.CommandStart {
 		return nil, fmt.Errorf("pid %d: %w", max(h.Init, h.Command), os.ErrProcessDone)
 	}
-	return openTree(h, nil, nil)
+	return openTree(h, nil, &namespace.Init{})
 }
 
-// openTree watches the tree. reaped, if not nil, is closed when the init was
-// reaped by us; otherwise its pidfd says when it ended.
-func openTree(h Handle, record *os.File, reaped chan struct{}) (*Tree, error) {
+// openTree watches the tree. An init that we started says when it was reaped
+// by us, of another its pidfd says when it ended.
+func openTree(h Handle, record *os.File, in *namespace.Init) (*Tree, error) {
 	t := &Tree{handle: h, arch: abi.Host(runtime.GOARCH), proc: procfs.NewReader("/proc"), initFD: -1, commandFD: -1,
 		done: make(chan struct{}), commandDone: make(chan struct{}), broken: map[int]broken{}, spaces: map[spaceKey]*spaceState{},
 		precopyMin: precopyMin, dumped: map[inode]bool{}, dumping: map[inode]bool{}, fileSystems: map[uint64]int64{}}
@@ -127,14 +127,14 @@ func openTree(h Handle, record *os.File, reaped chan struct{}) (*Tree, error) {
 		}
 	}
 	t.hostIPC = t.sharesIPC()
-	if err := t.noteMounts(reaped != nil); err != nil {
+	if err := t.noteMounts(in.Mounts); err != nil {
 		return nil, fmt.Errorf("mounts of the tree: %w", err)
 	}
 	if t.offsets, err = t.clockOffsets(); err != nil {
 		return nil, fmt.Errorf("clocks of the tree: %w", gone(err))
 	}
 	t.tracer = tracee.New()
-	t.watch(stopR, reaped)
+	t.watch(stopR, in.Ended)
 	return t, nil
 }
 

@@ -55,7 +55,8 @@ type Plan struct {
 // result is the init's answer on fdReport, before it turns itself into
 // the stub. No answer at all means that it died.
 type result struct {
-	Command int // in the new PID namespace
+	Command int    // in the new PID namespace
+	Mounts  []byte // see Init
 	What    string
 	Path    string
 	Errno   int
@@ -120,7 +121,13 @@ func becomeInit() result {
 			}
 		}
 		firstPID(plan.FirstPID)
-		watched = watchMounts() == nil
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fail("read the mounts", err)
+	}
+	if plan.Namespaces {
+		watched = watchMounts(mounts) == nil
 	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fail("become a subreaper", err)
 	}
@@ -128,13 +135,13 @@ func becomeInit() result {
 	if err != nil {
 		return fail("open a terminal", err)
 	}
-	command := plan.Restore
-	if command == 0 {
-		if command, err = startCommand(plan, slave); err != nil {
+	answer := result{Command: plan.Restore, Mounts: mounts}
+	if answer.Command == 0 {
+		if answer.Command, err = startCommand(plan, slave); err != nil {
 			return fail("start the command", err)
 		}
 	}
-	return fail("become the init", becomeStub(command, plan.Restore != 0, watched))
+	return fail("become the init", becomeStub(answer, plan.Restore != 0, watched))
 }
 
 // mountOwn gives the namespace its own /proc and /dev/pts. Everything else
@@ -179,17 +186,13 @@ func sealProc() error {
 // watchMounts marks the mounts before anything of the tree runs. The group
 // outlives keepers, and what is closed while none reads waits for the next.
 // Where that is not possible the keeper tries, and says what it misses.
-func watchMounts() error {
+func watchMounts(mountinfo []byte) error {
 	group, err := fanotify.Open()
 	if err != nil {
 		return err
 	}
 	defer unix.Close(group)
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	if _, err := fanotify.MarkAll(group, os.Getpid(), text); err != nil {
+	if _, err := fanotify.MarkAll(group, os.Getpid(), mountinfo); err != nil {
 		return err
 	}
 	return unix.Dup3(group, FDWatch, unix.O_CLOEXEC)
@@ -297,12 +300,12 @@ func lookPath(name string, env []string) (string, error) {
 }
 
 // becomeStub replaces this program by the init of package abi.
-func becomeStub(command int, building, watched bool) error {
+func becomeStub(answer result, building, watched bool) error {
 	fd, err := unix.MemfdCreate(Name, unix.MFD_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("memfd: %w", err)
 	}
-	if _, err := unix.Write(fd, abi.Host(runtime.GOARCH).InitELF(command)); err != nil {
+	if _, err := unix.Write(fd, abi.Host(runtime.GOARCH).InitELF(answer.Command)); err != nil {
 		return fmt.Errorf("write init: %w", err)
 	}
 	path := "/proc/self/fd/" + strconv.Itoa(fd)
@@ -321,7 +324,7 @@ func becomeStub(command int, building, watched bool) error {
 		}
 	}
 	report := os.NewFile(fdReport, "report")
-	if err := json.NewEncoder(report).Encode(result{Command: command}); err != nil {
+	if err := json.NewEncoder(report).Encode(answer); err != nil {
 		return err
 	}
 	_ = unix.Chdir("/")

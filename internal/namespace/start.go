@@ -36,8 +36,11 @@ type Init struct {
 	cmd     *exec.Cmd
 	PID     int
 	Command int // number of the command inside
-	wait    *os.File
-	Ended   chan struct{} // closed when the init was reaped
+	// Mounts is the text of its mountinfo before anything of the tree ran: the
+	// host may have unmounted some by the time that anybody else can look.
+	Mounts []byte
+	wait   *os.File
+	Ended  chan struct{} // closed when the init was reaped
 }
 
 // Release lets the init go on past its wait.
@@ -155,7 +158,7 @@ func (p *Init) report(ctx context.Context, r *os.File) error {
 		}
 	}
 	if last.What == "" {
-		p.Command = last.Command
+		p.Command, p.Mounts = last.Command, last.Mounts
 		return nil
 	}
 	err = fmt.Errorf("%s", last.What)
