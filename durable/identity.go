@@ -54,9 +54,24 @@ func makeIdentity(d disk.FS, dir string) (id identity, err error) {
 			return id, fmt.Errorf("%s holds %s and no %s: %w", dir, e.Name(), identityName, ErrForeign)
 		}
 	}
+	if err := syncAbove(d, dir); err != nil {
+		return id, err
+	}
 	_, _ = rand.Read(id[:]) // never fails
 	line := fmt.Sprintf("%s%d %x\n", identityWords, formatVersion, id[:])
 	return id, disk.WriteFile(d, filepath.Join(dir, identityName), []byte(line))
+}
+
+// syncAbove makes the name of a directory durable, and the names of those above
+// it: whoever has made them may have been cut off before. One that may not be read
+// is none that we have made.
+func syncAbove(d disk.FS, dir string) error {
+	for up := filepath.Dir(dir); up != dir; dir, up = up, filepath.Dir(up) {
+		if err := d.SyncDir(up); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 func readIdentity(d disk.FS, dir string) (id identity, err error) {

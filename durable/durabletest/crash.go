@@ -3,6 +3,8 @@ package durabletest
 import (
 	"fmt"
 	"math/rand/v2"
+
+	"github.com/wakepoint/wakepoint/durable"
 )
 
 // TB is what a test must be able to do: *testing.T is one.
@@ -24,7 +26,7 @@ type TB interface {
 // that is not what the ledger allows. What it was told by the program may from
 // then on be a part of the ledger: it must be there after the next cut.
 type Test struct {
-	Run, Check func(fs FS) error
+	Run, Check func(fs durable.FS) error
 }
 
 // Options says how much is tried.

@@ -8,12 +8,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/wakepoint/wakepoint/durable"
 	"github.com/wakepoint/wakepoint/internal/disk"
 	"github.com/wakepoint/wakepoint/internal/disk/crashfs"
 )
-
-// FS is durable.FS.
-type FS = disk.FS
 
 // ErrCut is the error of each call after the power was cut.
 var ErrCut = errors.New("the power is cut")
@@ -42,7 +40,7 @@ func (o Op) String() string { return disk.Op(o).String() }
 // next one succeeds, as with the file systems of Linux; what is written while an
 // fsync is on its way is not a part of it.
 type Disk struct {
-	FS
+	durable.FS
 	fs *crashfs.FS
 
 	mu     sync.Mutex // guards what follows

@@ -7,11 +7,12 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/wakepoint/wakepoint/durable"
 	"github.com/wakepoint/wakepoint/durable/durabletest"
 )
 
 // save appends a line to a file, and acknowledges it by nil. It has a mistake.
-func save(d durabletest.FS, line string) error {
+func save(d durable.FS, line string) error {
 	f, err := d.Append("/lines")
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = d.Create("/lines") // the name is not durable before d.SyncDir("/")
@@ -26,7 +27,7 @@ func save(d durabletest.FS, line string) error {
 	return f.Sync()
 }
 
-func load(d durabletest.FS) (string, error) {
+func load(d durable.FS) (string, error) {
 	f, err := d.Open("/lines")
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -50,14 +51,14 @@ func ExampleCrash() {
 	t := stdout{}
 	begin := func() durabletest.Test {
 		acknowledged := "" // the ledger
-		run := func(d durabletest.FS) error {
+		run := func(d durable.FS) error {
 			if err := save(d, "hello"); err != nil {
 				return err
 			}
 			acknowledged = "hello"
 			return nil
 		}
-		check := func(d durabletest.FS) error {
+		check := func(d durable.FS) error {
 			got, err := load(d)
 			if err == nil && !strings.HasPrefix(got, acknowledged) {
 				err = fmt.Errorf("%q was acknowledged, and there is %q", acknowledged, got)

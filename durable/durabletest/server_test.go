@@ -7,19 +7,20 @@ import (
 	"io/fs"
 	"strconv"
 
+	"github.com/wakepoint/wakepoint/durable"
 	"github.com/wakepoint/wakepoint/durable/durabletest"
 )
 
 // counter is a server that counts, in a file of its own. It keeps what it
 // acknowledges; of which promise it is without says broken.
 type counter struct {
-	fs     durabletest.FS
+	fs     durable.FS
 	n      int
 	broken string
 }
 
 // openCounter finds the last count.
-func openCounter(d durabletest.FS, broken string) (*counter, error) {
+func openCounter(d durable.FS, broken string) (*counter, error) {
 	c := &counter{fs: d, broken: broken}
 	f, err := d.Open("/count")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +93,7 @@ func (c *counter) write(name, text string) error {
 func counting(broken string) func() durabletest.Test {
 	return func() durabletest.Test {
 		begun, acknowledged := 0, 0
-		check := func(fs durabletest.FS) error {
+		check := func(fs durable.FS) error {
 			c, err := openCounter(fs, broken)
 			if err != nil {
 				return err
@@ -103,7 +104,7 @@ func counting(broken string) func() durabletest.Test {
 			begun, acknowledged = c.n, c.n // it was told so
 			return nil
 		}
-		run := func(fs durabletest.FS) error {
+		run := func(fs durable.FS) error {
 			c, err := openCounter(fs, broken)
 			for i := 0; err == nil && i < 4; i++ {
 				begun = c.n + 1
