@@ -87,10 +87,12 @@ func (db *DB) save(ctx context.Context, parts []part, at redo.Position) error {
 	// From here on the generation is there, also after a power cut.
 	db.tree.settle(parts)
 	oldest, more := db.saved.add(g, db.o.Generations)
+	if !db.saved.keep.TryLock() {
+		return nil // somebody reads what is not needed: the next one takes it away
+	}
+	defer db.saved.keep.Unlock()
 	if more {
-		db.saved.keep.Lock()
 		db.log.Trim(oldest.position)
-		db.saved.keep.Unlock()
 	}
 	if err := db.saved.clean(); err != nil {
 		db.o.Logger.Warn("files that are not needed could not be removed", "err", err)
@@ -166,10 +168,11 @@ func plan(parts []part, wasteful bool) {
 	var all int64
 	oldest := ^uint64(0)
 	var some []*part
-	for i := range parts {
-		p := &parts[i]
+	parts[0].whole = true // it is a part of the index
+	for i := range parts[1:] {
+		p := &parts[i+1]
 		all += int64(p.base.size())
-		if p.disk == nil || p.loaded && 2*(p.runs.size()+p.frozen.size()) > p.base.size() {
+		if p.disk == nil || p.loaded && p.mostly() {
 			p.whole = true
 			continue
 		}
@@ -194,6 +197,11 @@ func plan(parts []part, wasteful bool) {
 		}
 		p.whole = true
 	}
+}
+
+// mostly says that most of a leaf was changed, by bytes or by keys.
+func (p *part) mostly() bool {
+	return 2*(p.runs.size()+p.frozen.size()) > p.base.size() || 2*(p.runs.len()+p.frozen.len()) > p.base.len()
 }
 
 // oldest is the first file in which a part of a leaf lies.
@@ -222,15 +230,16 @@ func (db *DB) writePart(d *draft, p *part) error {
 		if l.runs.len() > 0 || l.frozen.len() > 0 || base.size() < base.room() {
 			base = flatten(l.layers(now), true)
 		}
-		e, err := d.put(base)
-		if err != nil {
-			return err
+		db.tree.install(p, base, nil)
+		if len(p.leaf.low) == 0 {
+			d.catalog = base
+			return nil
 		}
+		e, err := d.put(base)
 		if base != nil {
 			p.saved = &stored{base: e}
 		}
-		db.tree.install(p, base, nil)
-		return nil
+		return err
 	case p.frozen.len() == 0:
 		p.saved = p.disk
 		return nil
@@ -293,8 +302,7 @@ func (t *tree) settle(parts []part) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.thaw()
-	first := t.leaves[0]
-	t.leaves = slices.DeleteFunc(t.leaves, func(l *leaf) bool { return l != first && l.empty() })
+	t.leaves = append(t.leaves[:2], slices.DeleteFunc(t.leaves[2:], (*leaf).empty)...)
 }
 
 func (t *tree) settleOne(p *part) {
@@ -348,12 +356,13 @@ func (t *tree) undo(parts []part) {
 
 // draft is the file of a generation that is being written.
 type draft struct {
-	db     *DB
-	file   disk.File
-	number uint64
-	at     int64
-	buf    []byte
-	synced int64
+	db      *DB
+	file    disk.File
+	number  uint64
+	at      int64
+	buf     []byte
+	synced  int64
+	catalog *block
 }
 
 const (
@@ -404,8 +413,8 @@ func (d *draft) flush() error {
 func (d *draft) finish(g *generation, parts []part) error {
 	leaves := make([]indexed, 0, len(parts))
 	needs := map[uint64]bool{g.number: true}
-	for i := range parts {
-		p := &parts[i]
+	for i := range parts[1:] {
+		p := &parts[i+1]
 		if p.saved == nil && i > 0 {
 			continue
 		}
@@ -425,7 +434,7 @@ func (d *draft) finish(g *generation, parts []part) error {
 		g.needs = append(g.needs, n)
 	}
 	slices.Sort(g.needs)
-	index := g.appendIndex(nil, leaves)
+	index := g.appendIndex(nil, d.catalog, leaves)
 	g.at, g.size, g.count, g.sum = d.at, int64(len(index)), uint64(len(leaves)), d.db.id.sum(index)
 	g.total = g.at + 2*g.size
 	d.buf = append(append(d.buf, index...), index...)

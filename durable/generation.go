@@ -49,10 +49,12 @@ import (
 //	              changes (see block)
 //
 // The index has, as uvarints, how many files are needed besides this one, and
-// for each how far back its number is; then for each leaf, in order:
+// for each how far back its number is; the length of the catalog's changes, which
+// are a leaf, and how many they are; these changes (see block); then for each
+// other leaf, in order:
 //
 //	uvarint  length of its first key
-//	         first key; that of the first leaf is empty
+//	         first key; that of the first leaf is 00 00 00 01
 //	uvarint  1 if it has a base, and twice the number of its runs, of which there are at most 33
 //	         each of these, the base first and then the oldest run: how far back its file is,
 //	         offset, length (three uvarints)
@@ -97,6 +99,7 @@ type generation struct {
 	sum      uint32
 	needs    []uint64 // files, with its own, in order
 	total    int64    // bytes of the file
+	catalog  *block
 }
 
 func generationName(dir string, number uint64) string {
@@ -161,12 +164,17 @@ func parsePage(p []byte, id identity, number uint64) (generation, error) {
 }
 
 // appendIndex makes an index, of which a header says the rest.
-func (g *generation) appendIndex(dst []byte, leaves []indexed) []byte {
+func (g *generation) appendIndex(dst []byte, catalog *block, leaves []indexed) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(g.needs)-1))
 	for _, n := range g.needs {
 		if n != g.number {
 			dst = binary.AppendUvarint(dst, g.number-n)
 		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(catalog.size()))
+	dst = binary.AppendUvarint(dst, uint64(catalog.len()))
+	if catalog != nil {
+		dst = append(dst, catalog.data[catalog.places[0]:]...)
 	}
 	for i := range leaves {
 		l := &leaves[i]
@@ -232,7 +240,8 @@ func (g *generation) needsFile(number uint64) bool {
 	return found
 }
 
-// parseIndex reads an index, and sets what files the generation needs.
+// parseIndex reads an index, and sets what files the generation needs, and its
+// catalog.
 func (g *generation) parseIndex(b []byte) ([]indexed, error) {
 	r := &indexReader{rest: b}
 	g.needs = []uint64{g.number}
@@ -244,6 +253,17 @@ func (g *generation) parseIndex(b []byte) ([]indexed, error) {
 	slices.Sort(g.needs)
 	if r.bad || g.count == 0 || g.count > uint64(len(b)) {
 		return nil, errIndex
+	}
+	size, count := r.uint(), r.uint()
+	entries := r.bytes(size)
+	if r.bad || count > size {
+		return nil, errIndex
+	}
+	if count > 0 {
+		var err error
+		if g.catalog, err = decodeBlock(entries, int(count)); err != nil {
+			return nil, err
+		}
 	}
 	leaves := make([]indexed, 0, g.count)
 	for len(r.rest) > 0 {
@@ -261,7 +281,7 @@ func (g *generation) parseIndex(b []byte) ([]indexed, error) {
 		for i := range l.runs {
 			l.runs[i] = r.extent(g)
 		}
-		if n := len(leaves); r.bad || (n == 0) != (len(l.low) == 0) || n > 0 && bytes.Compare(leaves[n-1].low, l.low) >= 0 {
+		if n := len(leaves); r.bad || n == 0 && !bytes.Equal(l.low, prefix(nil, catalog+1)) || n > 0 && bytes.Compare(leaves[n-1].low, l.low) >= 0 {
 			return nil, errIndex
 		}
 		leaves = append(leaves, l)

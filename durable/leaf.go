@@ -54,10 +54,11 @@ func (l *leaf) get(key []byte, at redo.Position) (c change, known bool) {
 			return e.change, true
 		}
 	}
+	blocks := [2]*block{l.runs, l.base}
 	if !l.loaded {
-		return change{}, false
+		blocks = [2]*block{l.late}
 	}
-	for _, b := range [2]*block{l.runs, l.base} {
+	for _, b := range blocks {
 		if b.len() == 0 {
 			continue
 		}
@@ -65,7 +66,7 @@ func (l *leaf) get(key []byte, at redo.Position) (c change, known bool) {
 			return b.at(i), true
 		}
 	}
-	return change{deleted: true}, true
+	return change{deleted: true}, l.loaded
 }
 
 // size is about how many bytes it takes, with what was changed several times.

@@ -128,7 +128,7 @@ func (db *DB) rebuild(number uint64, low, high []byte, to redo.Position) (*block
 		})
 	}
 	over := &overlay{}
-	err = redo.Read(db.logOptions(), g.position, to, func(_ redo.Position, record []byte) error {
+	_, _, err = redo.Read(db.logOptions(), g.position, to, func(_ redo.Position, record []byte) error {
 		entries, err := parseRecord(record)
 		for i := range entries {
 			if in(entries[i].key) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -75,9 +76,7 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 	if err != nil {
 		return nil, nil, err
 	}
-	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: make(chan struct{}, 1)}
-	db.tree.load = db.load
-	db.saved = saved{fs: o.FS, dir: o.Dir, id: id, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
+	db := newDB(o, id, lock)
 	r, err := db.recover(ctx, tables)
 	if err != nil {
 		if db.log != nil {
@@ -90,6 +89,13 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 	return db, r, nil
 }
 
+func newDB(o Options, id identity, lock io.Closer) *DB {
+	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: make(chan struct{}, 1)}
+	db.tree.load = db.load
+	db.saved = saved{fs: o.FS, dir: o.Dir, id: id, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
+	return db
+}
+
 func (db *DB) logOptions() redo.Options {
 	return redo.Options{FS: db.o.FS, Dir: db.o.Dir, Room: db.o.segment}
 }
@@ -97,26 +103,10 @@ func (db *DB) logOptions() redo.Options {
 // recover makes the state: the newest generation that is whole, and what the log
 // has behind it.
 func (db *DB) recover(ctx context.Context, tables []AnyTable) (*Recovery, error) {
-	began := time.Now()
 	r := &Recovery{}
-	leaves, damaged, err := db.saved.find(db.o.Generations)
-	if err != nil {
+	began := time.Now()
+	if err := db.ground(r, &r.Damaged); err != nil {
 		return nil, err
-	}
-	for _, e := range damaged {
-		db.o.Logger.Error("a generation cannot be used", "err", e)
-	}
-	r.Damaged = damaged
-	db.tree.leaves = []*leaf{{loaded: true, disk: &stored{}}}
-	if leaves != nil {
-		g := db.saved.list[0]
-		r.Generation, r.Made, db.tree.applied = g.number, g.made, g.position
-		db.tree.leaves = make([]*leaf, len(leaves))
-		all := make([]leaf, len(leaves))
-		for i := range leaves {
-			all[i] = leaf{low: leaves[i].low, disk: &leaves[i].stored}
-			db.tree.leaves[i] = &all[i]
-		}
 	}
 	r.Indexed = time.Since(began)
 	took, err := db.replay(ctx, r)
@@ -125,6 +115,34 @@ func (db *DB) recover(ctx context.Context, tables []AnyTable) (*Recovery, error)
 	}
 	db.pacer = newPacer(db.o.RecoveryBudget-r.Indexed, amount{int64(r.Replayed), r.Bytes}, took)
 	return r, db.settle(ctx, r, tables)
+}
+
+// ground makes the tree of the newest generation that is whole, and adds what is
+// wrong with newer ones.
+func (db *DB) ground(r *Recovery, damaged *[]error) error {
+	leaves, bad, err := db.saved.find(db.o.Generations)
+	if err != nil {
+		return err
+	}
+	for _, e := range bad {
+		db.o.Logger.Error("a generation cannot be used", "err", e)
+	}
+	*damaged = append(*damaged, bad...)
+	first := &leaf{loaded: true, disk: &stored{}} // that of the catalog
+	db.tree.leaves = []*leaf{first, {low: prefix(nil, catalog+1), loaded: true, disk: &stored{}}}
+	if leaves == nil {
+		return nil
+	}
+	g := db.saved.list[0]
+	r.Generation, r.Made, db.tree.applied = g.number, g.made, g.position
+	first.base = g.catalog
+	all := make([]leaf, len(leaves))
+	db.tree.leaves = db.tree.leaves[:1]
+	for i := range leaves {
+		all[i] = leaf{low: leaves[i].low, disk: &leaves[i].stored}
+		db.tree.leaves = append(db.tree.leaves, &all[i])
+	}
+	return nil
 }
 
 // replay opens the log and makes its transactions again.
@@ -140,12 +158,8 @@ func (db *DB) replay(ctx context.Context, r *Recovery) (time.Duration, error) {
 		r.Bytes += int64(len(record))
 		return ctx.Err()
 	})
-	var damage *redo.DamageError
-	switch {
-	case errors.As(err, &damage):
-		return 0, &DamageError{File: filepath.Base(damage.File), Why: errors.Join(append([]error{err}, r.Damaged...)...)}
-	case err != nil:
-		return 0, err
+	if err != nil {
+		return 0, logDamage(errors.Join(append([]error{err}, r.Damaged...)...))
 	}
 	db.log, r.Undone = log, log.Torn()
 	return time.Since(began), nil

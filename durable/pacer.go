@@ -78,7 +78,7 @@ func (p *pacer) measure() {
 	if p.known {
 		return
 	}
-	t := tree{leaves: []*leaf{{loaded: true}}, load: func(*leaf) error { return nil }}
+	t := tree{leaves: []*leaf{{loaded: true}, {low: []byte{0}, loaded: true}}, load: func(*leaf) error { return nil }}
 	var w writes
 	w.set(change{key: make([]byte, 16), value: make([]byte, trialSize)})
 	record, _ := w.record()

@@ -141,11 +141,9 @@ func (s *saved) wasteful() bool {
 	return all > 2*s.list[0].live+leafMax
 }
 
-// clean removes files that no generation needs. One that cannot be removed is
-// found again by the next.
+// clean removes files that no generation needs: keep is held. One that cannot be
+// removed is found again by the next.
 func (s *saved) clean() error {
-	s.keep.Lock()
-	defer s.keep.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	needed := map[uint64]bool{}

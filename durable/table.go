@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -156,16 +157,13 @@ func (db *DB) register(tables []AnyTable) (writes, error) {
 	var w writes
 	known := map[string]header{}
 	last := catalog
-	for from := prefix(nil, catalog); from != nil; {
+	end := prefix(nil, catalog+1)
+	for from := prefix(nil, catalog); from != nil && bytes.Compare(from, end) < 0; {
 		list, next, err := db.tree.scan(from, now, scanMost)
 		if err != nil {
 			return w, err
 		}
 		for _, c := range list {
-			if binary.BigEndian.Uint32(c.key) != catalog {
-				next = nil
-				break
-			}
 			var h header
 			if err := cbor.Unmarshal(c.value, &h); err != nil {
 				return w, fmt.Errorf("table %q: %w", c.key[tablePrefix:], err)

@@ -24,6 +24,7 @@ func (t *tasks) start(db *DB) {
 	})
 	t.wg.Go(db.pacer.measure)
 	t.wg.Go(func() { db.keepSaving(ctx) })
+	t.wg.Go(func() { db.keepScrubbing(ctx) })
 }
 
 func (t *tasks) stop() {

@@ -16,7 +16,7 @@ type tree struct {
 	load func(*leaf) error
 
 	mu      sync.RWMutex // guards the rest, and the leaves
-	leaves  []*leaf      // by low; the first one's is empty
+	leaves  []*leaf      // by low; the first one is the catalog's, and not divided
 	applied redo.Position
 	dirty   []*leaf // with changes in over, or not on the disk
 	views   views
@@ -93,7 +93,7 @@ func (t *tree) apply(entries []entry, end redo.Position) (large []*leaf) {
 			t.touch(l)
 		}
 		l.over.set(e, newest)
-		if l.size() <= leafMax {
+		if l.size() <= leafMax || len(l.low) == 0 {
 			continue
 		}
 		if !l.loaded {

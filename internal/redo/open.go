@@ -62,24 +62,26 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 // and was not finished.
 func (l *Log) Torn() bool { return l.torn }
 
-// Read calls yield for the records of a log between two positions that were
-// durable, with the position behind each. The log may be open; what is read must
-// not be trimmed meanwhile. Errors: as for Open.
-func Read(o Options, from, to Position, yield func(end Position, record []byte) error) error {
+// Read calls yield for the records of a log between two positions, with the
+// position behind each, and changes nothing. Up to the second one it was durable,
+// or else that is ^Position(0), and it is read to its end. The log may be open;
+// what is read must not be trimmed meanwhile. It returns where it ended, and
+// whether it is torn there. Errors: as for Open.
+func Read(o Options, from, to Position, yield func(end Position, record []byte) error) (end Position, torn bool, err error) {
 	if o.FS == nil {
 		o.FS = disk.OS{}
 	}
 	files, err := list(o.FS, o.Dir)
 	if err != nil {
-		return err
+		return from, false, err
 	}
 	over := errors.New("all was read")
-	last := from
-	_, err = scan(o.FS, o.Dir, files.used, from, func(f frame) error {
-		if last = f.at; f.at >= to {
+	end = from
+	t, err := scan(o.FS, o.Dir, files.used, from, func(f frame) error {
+		if end = f.at; f.at >= to {
 			return over
 		}
-		last = f.end()
+		end = f.end()
 		return f.records(func(end Position, record []byte) error {
 			if end <= from || end > to {
 				return nil
@@ -88,12 +90,14 @@ func Read(o Options, from, to Position, yield func(end Position, record []byte) 
 		})
 	})
 	switch {
-	case err == nil && last < to:
-		return &DamageError{At: last, Why: fmt.Sprintf("the log ends here, and %d was durable", to)}
-	case err != nil && (errors.Is(err, over) || last >= to):
-		return nil
+	case to == ^Position(0):
+		return t.end, t.torn, err
+	case errors.Is(err, over) || err != nil && end >= to:
+		return to, false, nil
+	case err == nil && end < to:
+		err = &DamageError{At: end, Why: fmt.Sprintf("the log ends here, and %d was durable", to)}
 	}
-	return err
+	return end, false, err
 }
 
 // renew begins a segment with the tail that was found: of that nobody knows

@@ -1,0 +1,148 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/redo"
+)
+
+// Verify reads all generations that are kept, and the log behind the oldest, and
+// returns what is damaged, each a *DamageError (errors.Join). What can be made
+// anew of memory or of an older generation is, by the next checkpoint.
+func (db *DB) Verify(ctx context.Context) error {
+	if err := db.enter(ctx); err != nil {
+		return err
+	}
+	defer db.gate.leave()
+	db.saved.keep.RLock()
+	defer db.saved.keep.RUnlock()
+	err := db.saved.verify(ctx, db.saved.generations())
+	from := redo.Position(0)
+	if list := db.saved.generations(); len(list) > 0 {
+		from = list[len(list)-1].position
+	}
+	_, _, lerr := redo.Read(db.logOptions(), from, db.log.Durable(), checkRecord)
+	return errors.Join(err, logDamage(lerr), db.scrub(ctx, 0))
+}
+
+func checkRecord(_ redo.Position, record []byte) error {
+	_, err := parseRecord(record)
+	return err
+}
+
+// logDamage is an error of the log as others see it.
+func logDamage(err error) error {
+	if damage := (*redo.DamageError)(nil); errors.As(err, &damage) {
+		return &DamageError{File: filepath.Base(damage.File), Why: err}
+	}
+	return err
+}
+
+// verify reads all that generations need. The caller holds keep.
+func (s *saved) verify(ctx context.Context, list []generation) error {
+	var errs []error
+	read := map[extent]bool{}
+	check := func(e extent) {
+		if e.size > 0 && !read[e] && ctx.Err() == nil {
+			read[e] = true
+			if _, err := s.block(e); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	for _, g := range list {
+		_, leaves, err := readGeneration(s.fs, s.dir, s.id, g.number)
+		if err != nil {
+			errs = append(errs, s.damaged(extent{file: g.number}, err))
+			continue
+		}
+		for i := range leaves {
+			check(leaves[i].base)
+			for _, e := range leaves[i].runs {
+				check(e)
+			}
+		}
+	}
+	return errors.Join(append(errs, ctx.Err())...)
+}
+
+const (
+	scrubEvery = time.Hour // from the end of one to the next
+	scrubRate  = 8 << 20   // bytes of a second
+)
+
+// keepScrubbing reads what is on the disk now and then, so that damage is found
+// as long as memory has what is damaged.
+func (db *DB) keepScrubbing(ctx context.Context) {
+	timer := time.NewTimer(scrubEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		_ = db.scrub(ctx, scrubRate) // it was logged
+		timer.Reset(scrubEvery)
+	}
+}
+
+// scrub reads all leaves on the disk, so many bytes a second (0: as fast as it
+// goes), and has those that are damaged written anew.
+func (db *DB) scrub(ctx context.Context, rate int64) error {
+	t := &db.tree
+	t.mu.RLock()
+	leaves := append([]*leaf(nil), t.leaves...)
+	t.mu.RUnlock()
+	for _, l := range leaves {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		read := db.scrubLeaf(l)
+		if rate > 0 && read > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Duration(read * int64(time.Second) / rate)):
+			}
+		}
+	}
+	return nil
+}
+
+// scrubLeaf reads one, and returns how many bytes that were.
+func (db *DB) scrubLeaf(l *leaf) (read int64) {
+	t := &db.tree
+	t.mu.RLock()
+	at := l.disk
+	t.mu.RUnlock()
+	if at == nil {
+		return 0
+	}
+	read = int64(at.base.size)
+	for _, e := range at.runs {
+		read += int64(e.size)
+	}
+	_, _, err := db.saved.leaf(at)
+	if err == nil {
+		return read
+	}
+	t.mu.Lock()
+	anew := l.disk == at && l.loaded
+	if anew {
+		l.disk = nil
+		l.splits++
+		t.touch(l)
+	}
+	moved := l.disk != at
+	t.mu.Unlock()
+	switch {
+	case anew:
+		db.o.Logger.Warn("a range is damaged on the disk, and will be written anew", "err", err)
+	case !moved:
+		_ = db.load(l) // it is made anew, or it is known from now on; it was logged
+	}
+	return read
+}
