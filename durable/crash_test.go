@@ -159,13 +159,7 @@ func (c *client) several(s *server, n int) error {
 func (c *client) backup(s *server) error {
 	var b bytes.Buffer
 	before := c.acked
-	backs, ok := any(s.DB).(interface {
-		Backup(context.Context, io.Writer) error
-	})
-	if !ok {
-		return nil
-	}
-	if err := backs.Backup(context.Background(), &b); err != nil {
+	if err := s.Backup(context.Background(), &b); err != nil {
 		return err
 	}
 	d := durabletest.NewDisk()
@@ -220,10 +214,7 @@ func (c *client) check(fs durable.FS) error {
 	if err != nil {
 		return err
 	}
-	if v, ok := any(s.DB).(interface{ Verify(context.Context) error }); ok {
-		err = v.Verify(context.Background())
-	}
-	return errors.Join(err, s.Close())
+	return errors.Join(s.Verify(context.Background()), s.Close())
 }
 
 // manner is how a database is tried.

@@ -36,7 +36,7 @@ type Options struct {
 	FS             FS               // nil: the operating system's
 	Clock          func() time.Time // for the times of generations; nil: time.Now
 
-	segment int64 // of the log, in bytes; for tests
+	segment int64 // of the log, in bytes; for tests, in which nothing is measured
 }
 
 // DB is an open database.

@@ -31,7 +31,7 @@ import (
 //
 //	0       8     "WKPTGNRN"
 //	8       4     version, 1
-//	12      4     sum of the identity (16 bytes) and the 64 bytes from 16 on
+//	12      4     sum of the identity (16 bytes) and the other 76 bytes
 //	16      8     number
 //	24      8     position of the log up to which it has everything
 //	32      8     when it was made: nanoseconds since 1970
@@ -136,7 +136,7 @@ func (g *generation) page(id identity) []byte {
 		binary.LittleEndian.PutUint64(h[16+8*i:], v)
 	}
 	binary.LittleEndian.PutUint32(h[72:], g.sum)
-	binary.LittleEndian.PutUint32(h[12:], id.sum(h[16:]))
+	binary.LittleEndian.PutUint32(h[12:], id.sum(h[:12], h[16:]))
 	copy(p[headerSecond:], h)
 	return p
 }
@@ -146,7 +146,7 @@ func parsePage(p []byte, id identity, number uint64) (generation, error) {
 	err := errors.New("no header")
 	for _, at := range []int{0, headerSecond} {
 		h := p[at : at+generationHeader]
-		if string(h[:8]) != generationMagic || binary.LittleEndian.Uint32(h[12:]) != id.sum(h[16:]) {
+		if string(h[:8]) != generationMagic || !equal(binary.LittleEndian.Uint32(h[12:]), id.sum(h[:12], h[16:])) {
 			continue
 		}
 		if v := binary.LittleEndian.Uint32(h[8:]); v != generationVersion {
@@ -314,7 +314,7 @@ func readGeneration(d disk.FS, dir string, id identity, number uint64) (generati
 	}
 	b := make([]byte, g.size)
 	for _, at := range []int64{g.at, g.at + g.size} {
-		if _, err = f.ReadAt(b, at); err == nil && id.sum(b) == g.sum {
+		if _, err = f.ReadAt(b, at); err == nil && equal(id.sum(b), g.sum) {
 			leaves, err := g.parseIndex(b)
 			return g, leaves, err
 		}
@@ -343,7 +343,7 @@ var errSum = errors.New("the checksum is not that of the data")
 
 // open makes a block of an extent, and checks it. It keeps b.
 func (id identity) open(e extent, b []byte) (*block, error) {
-	if len(b) < 5 || binary.LittleEndian.Uint32(b) != id.extentSum(e.file, e.at, b) {
+	if len(b) < 5 || !equal(binary.LittleEndian.Uint32(b), id.extentSum(e.file, e.at, b)) {
 		return nil, errSum
 	}
 	count, n := binary.Uvarint(b[4:])

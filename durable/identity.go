@@ -1,10 +1,11 @@
 package durable
 
 import (
+	"bytes"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -17,9 +18,10 @@ import (
 // checksums of all generations.
 type identity [16]byte
 
-// The file that says whose a directory is: a line of text.
+// The file that says whose a directory is: a line of text, twice. Its last word
+// is the CRC-32C of what stands before that; of the lines one may be damaged.
 //
-//	wakepoint durable 1 0123456789abcdef0123456789abcdef
+//	wakepoint durable 1 0123456789abcdef0123456789abcdef 1df1bd97
 const (
 	identityName  = "DURABLE"
 	identityWords = "wakepoint durable "
@@ -58,8 +60,7 @@ func makeIdentity(d disk.FS, dir string) (id identity, err error) {
 		return id, err
 	}
 	_, _ = rand.Read(id[:]) // never fails
-	line := fmt.Sprintf("%s%d %x\n", identityWords, formatVersion, id[:])
-	return id, disk.WriteFile(d, filepath.Join(dir, identityName), []byte(line))
+	return id, disk.WriteFile(d, filepath.Join(dir, identityName), id.text())
 }
 
 // syncAbove makes the name of a directory durable, and the names of those above
@@ -79,17 +80,43 @@ func readIdentity(d disk.FS, dir string) (id identity, err error) {
 	if err != nil {
 		return id, err
 	}
-	var version int
-	var digits string
-	if n, err := fmt.Sscanf(string(b), identityWords+"%d %s\n", &version, &digits); n == 0 {
-		return id, fmt.Errorf("%s: %w: %w", filepath.Join(dir, identityName), ErrForeign, err)
+	if id, err = parseIdentity(b); err != nil {
+		err = fmt.Errorf("%s: %w", filepath.Join(dir, identityName), err)
 	}
-	if version != formatVersion {
-		return id, fmt.Errorf("%s has format %d: %w", dir, version, ErrNewer)
+	return id, err
+}
+
+// text is the contents of the file.
+func (id identity) text() []byte {
+	line := fmt.Sprintf("%s%d %x ", identityWords, formatVersion, id[:])
+	line += fmt.Sprintf("%08x\n", crc32.Checksum([]byte(line), castagnoli))
+	return []byte(line + line)
+}
+
+// parseIdentity reads what text returned.
+func parseIdentity(b []byte) (id identity, err error) {
+	for _, line := range [][]byte{b[:len(b)/2], b[len(b)/2:]} {
+		line = line[:max(0, len(line)-1)]
+		end := max(0, len(line)-8)
+		if !equal(fmt.Sprintf("%08x", crc32.Checksum(line[:end], castagnoli)), string(line[end:])) {
+			continue
+		}
+		var version int
+		var digits []byte
+		if _, err := fmt.Sscanf(string(line), identityWords+"%d %x", &version, &digits); err != nil {
+			continue
+		}
+		if version != formatVersion {
+			return id, fmt.Errorf("format %d: %w", version, ErrNewer)
+		}
+		if len(digits) == len(id) {
+			return identity(digits), nil
+		}
 	}
-	got, err := hex.DecodeString(strings.TrimSpace(digits))
-	if err != nil || len(got) != len(id) {
-		return id, &DamageError{File: identityName, Why: fmt.Errorf("%q is no identity", digits)}
+	for word := range strings.FieldsSeq(identityWords) {
+		if bytes.Contains(b, []byte(word)) {
+			return id, &DamageError{File: identityName, Why: errSum}
+		}
 	}
-	return identity(got), nil
+	return id, ErrForeign
 }

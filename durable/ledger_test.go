@@ -37,6 +37,7 @@ type server struct {
 const (
 	blobsFrom = 14
 	timesFrom = 27
+	manyFrom  = 200 // many keys: more than one leaf of the tree
 )
 
 // segments is the room of the log's files.
@@ -79,6 +80,9 @@ func script(n int64) (all []change) {
 			tables++
 		}
 		c := change{table: []string{"counts", "items", "blobs", "times"}[r.IntN(tables)], key: r.Int64N(24)}
+		if n > manyFrom {
+			c.key = r.Int64N(600)
+		}
 		if r.IntN(4) > 0 {
 			c.value = fmt.Sprint(1 + r.Int64N(1e9))
 		}

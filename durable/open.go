@@ -114,6 +114,7 @@ func (db *DB) recover(ctx context.Context, tables []AnyTable) (*Recovery, error)
 		return nil, err
 	}
 	db.pacer = newPacer(db.o.RecoveryBudget-r.Indexed, amount{int64(r.Replayed), r.Bytes}, took)
+	db.pacer.known = db.pacer.known || db.o.segment > 0
 	return r, db.settle(ctx, r, tables)
 }
 

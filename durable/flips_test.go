@@ -1,0 +1,223 @@
+package durable_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/wakepoint/wakepoint/durable"
+	"github.com/wakepoint/wakepoint/durable/durabletest"
+)
+
+var (
+	flipsN    = flag.Int("flips.n", 300, "bits that are flipped")
+	flipsSeed = flag.Uint64("flips.seed", 1, "what draws them")
+)
+
+// flips flips bits of a database that was closed.
+type flips struct {
+	testing.TB
+	rand  *rand.Rand
+	all   *states
+	last  int64
+	disk  *durabletest.Disk
+	files []string
+	kinds map[string]*flipCount
+	why   []string // what was wrong
+}
+
+// flipCount is what became of a kind of file.
+type flipCount struct{ flips, silent, repaired, refused, wrong, lost int }
+
+// flipsLast is how many transactions there are: for several generations, and
+// more than one leaf.
+const flipsLast = 900
+
+func newFlips(t testing.TB, seed uint64) *flips {
+	f := &flips{TB: t, rand: rand.New(rand.NewPCG(seed, 2)), all: &states{}, last: flipsLast, disk: durabletest.NewDisk(), kinds: map[string]*flipCount{}}
+	c := &client{t: t, all: f.all, begun: 0}
+	for c.acked < f.last { // another life now and then
+		s, err := c.open(f.disk)
+		for n := 0; err == nil && n < 150 && c.acked < min(f.last, c.limit()); n++ {
+			if n%40 == 30 {
+				err = s.Checkpoint(context.Background())
+			}
+			err = errors.Join(err, c.update(s))
+		}
+		if err = errors.Join(err, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := f.disk.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		f.files = append(f.files, path.Join(dir, e.Name()))
+	}
+	return f
+}
+
+// flip flips a bit anywhere in a file, or in its first bytes, or in one of its
+// last; now and then two of one file.
+func (f *flips) flip(d *durabletest.Disk) (name string, bits []int64) {
+	name = f.files[f.rand.IntN(len(f.files))]
+	fi, err := d.Lstat(name)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for range 1 + f.rand.IntN(8)/7 {
+		size := fi.Size() * 8
+		bit := f.rand.Int64N(size)
+		switch f.rand.IntN(4) {
+		case 0:
+			bit = f.rand.Int64N(min(size, 96*8))
+		case 1:
+			bit = size - 1 - f.rand.Int64N(min(size, 512*8))
+		}
+		if err := d.Flip(name, bit); err != nil {
+			f.Fatal(err)
+		}
+		bits = append(bits, bit)
+	}
+	return name, bits
+}
+
+// once flips something and looks at what is left.
+func (f *flips) once() {
+	d := f.disk.Kill()
+	f.disk = f.disk.Kill()
+	name, bits := f.flip(d)
+	kind := path.Ext(name)
+	if kind == "" {
+		kind = path.Base(name)
+	}
+	if f.kinds[kind] == nil {
+		f.kinds[kind] = &flipCount{}
+	}
+	count := f.kinds[kind]
+	count.flips++
+	said, err := f.look(d)
+	again := error(nil)
+	if err == nil && f.rand.IntN(4) == 0 {
+		_, again = f.look(d) // what the first one has left
+	}
+	switch lost := (*lostError)(nil); {
+	case errors.As(errors.Join(err, again), &lost):
+		count.lost++
+	case isDamage(err) && (again == nil || isDamage(again)):
+		count.refused++
+		return
+	case err != nil || again != nil && !isDamage(again):
+		count.wrong++
+	case said:
+		count.repaired++
+		return
+	default:
+		count.silent++
+		return
+	}
+	f.why = append(f.why, fmt.Sprintf("%s, bits %v: %v", name, bits, errors.Join(err, again)))
+}
+
+// lostError says that acknowledged work is not there, and nobody says so.
+type lostError struct{ n, of int64 }
+
+func (e *lostError) Error() string {
+	return fmt.Sprintf("the last transaction is %d, %d was acknowledged", e.n, e.of)
+}
+
+func isDamage(err error) bool {
+	d := (*durable.DamageError)(nil)
+	return errors.As(err, &d)
+}
+
+// look opens what is left, reads all of it, goes on and closes it. Everything is
+// right, or a *DamageError. It returns whether something was said to be damaged.
+func (f *flips) look(d *durabletest.Disk) (said bool, err error) {
+	s, err := start(d, dir, 4)
+	if err != nil {
+		return true, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	said = len(s.recovery.Damaged) > 0
+	n, err := s.whole(f.all)
+	switch {
+	case isDamage(err):
+		return true, f.keys(s, err)
+	case err != nil:
+		return said, err
+	case n < f.last:
+		return said, &lostError{n, f.last}
+	}
+	if err := s.Update(context.Background(), func(tx *durable.Tx) error { s.do(tx, n); return nil }); err != nil {
+		return said, err
+	}
+	if f.rand.IntN(2) == 0 {
+		err = s.Checkpoint(context.Background())
+	}
+	return said, err
+}
+
+// keys looks for each key for itself, where not all can be read. It returns
+// what is wrong, or else the damage.
+func (f *flips) keys(s *server, damage error) error {
+	right := 0
+	for n := range int64(600) {
+		k := fmt.Sprint("k", n)
+		var got []byte
+		var found bool
+		err := s.View(context.Background(), func(tx *durable.Tx) error {
+			got, found = s.blobs.Get(tx, k)
+			return nil
+		})
+		want, there := f.all.after(f.last)["blobs "+k]
+		switch {
+		case isDamage(err):
+			continue
+		case err != nil:
+			return err
+		case found != there || string(got) != want:
+			return fmt.Errorf("%s is %.60q, not %.60q", k, got, want)
+		}
+		right++
+	}
+	f.Logf("%d of 600 keys can be read: %v", right, damage)
+	return damage
+}
+
+// table is what became of the flips.
+func (f *flips) table() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%-8s %7s %9s %9s %9s %6s %6s\n", "kind", "flips", "no matter", "made anew", "refused", "wrong", "lost")
+	for _, kind := range slices.Sorted(maps.Keys(f.kinds)) {
+		c := f.kinds[kind]
+		fmt.Fprintf(&s, "%-8s %7d %9d %9d %9d %6d %6d\n", strings.TrimPrefix(kind, "."), c.flips, c.silent, c.repaired, c.refused, c.wrong, c.lost)
+	}
+	return s.String()
+}
+
+// TestFlips flips bits of a closed database: what is read is right, or it is
+// said to be damaged.
+func TestFlips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlips(t, *flipsSeed)
+		for range *flipsN {
+			if f.once(); len(f.why) > 20 {
+				break
+			}
+		}
+		for _, why := range f.why {
+			t.Error(why)
+		}
+		t.Logf("seed %d: %d flips\n%s", *flipsSeed, *flipsN, f.table())
+	})
+}
