@@ -285,3 +285,41 @@ func TestInspect(t *testing.T) {
 		t.Errorf("an empty directory: %v", err)
 	}
 }
+
+// TestInspectReserves: damage of what only older generations need is told of, by
+// Inspect and by Verify: it is not noticed before the newest one fails, too.
+func TestInspectReserves(t *testing.T) {
+	for name, damage := range map[string]func(dir string) (file string, at int64){
+		"older generation": func(dir string) (string, int64) { return generationFiles(t, dir)[1], 0 },
+		"older log":        func(dir string) (string, int64) { return filepath.Join(dir, "0000000000000001.redo"), 8192 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, want := t.TempDir(), model{}
+			db, _, table := small(t, dir)
+			fill(t, db, table, 0, 100, 0, want)
+			must(t, db.Checkpoint(ctx))
+			for round := range 2 {
+				fill(t, db, table, 0, 100, round+1, want)
+				fill(t, db, table, 0, 100, round+1, want)
+				must(t, db.Checkpoint(ctx))
+			}
+			must(t, db.Close())
+			file, at := damage(dir)
+			b, err := os.ReadFile(file)
+			must(t, err)
+			clear(b[at : at+4096])
+			must(t, os.WriteFile(file, b, 0o600))
+			damaged := (*DamageError)(nil)
+			r, err := Inspect(ctx, Options{Dir: dir})
+			must(t, err)
+			if len(r.Damaged) != 1 || !errors.As(r.Damaged[0], &damaged) || damaged.File != filepath.Base(file) {
+				t.Errorf("Inspect says of %s: %v", filepath.Base(file), r.Damaged)
+			}
+			db, _, table = small(t, dir)
+			same(t, db, table, want)
+			if err := db.Verify(ctx); !errors.As(err, &damaged) || damaged.File != filepath.Base(file) {
+				t.Errorf("Verify says of %s: %v", filepath.Base(file), err)
+			}
+		})
+	}
+}

@@ -41,13 +41,16 @@ var (
 // A DamageError says what cannot be read any more: a file, and a range of keys
 // of a table where the damage is confined to that. What else there is can be used.
 type DamageError struct {
-	File  string // base name
+	File  string // base name; "": a file of the log that is missing
 	Table string // "": more than one, or all
 	Why   error
 }
 
 func (e *DamageError) Error() string {
 	what := e.File
+	if what == "" {
+		what = "the log"
+	}
 	if e.Table != "" {
 		what = fmt.Sprintf("table %s, in %s", e.Table, e.File)
 	}

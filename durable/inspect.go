@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -86,16 +87,26 @@ func (db *DB) inspect(ctx context.Context, r *Report) error {
 		return err
 	}
 	r.LogFrom, r.LogTo, r.Undone = uint64(from), uint64(end), torn
-	if err := db.saved.verify(ctx, db.saved.generations()); err != nil {
-		r.Damaged = append(r.Damaged, apart(err)...)
+	list := db.saved.generations()
+	_, _, err = redo.Read(db.logOptions(), oldestPosition(list), from, checkRecord)
+	for _, e := range apart(errors.Join(db.saved.others(list), db.saved.verify(ctx, list), logDamage(err))) {
+		if !slices.ContainsFunc(r.Damaged, func(o error) bool { return o.Error() == e.Error() }) {
+			r.Damaged = append(r.Damaged, e)
+		}
 	}
 	return db.count(ctx, r)
 }
 
-// apart takes errors that were joined.
-func apart(err error) []error {
+// apart is the errors that were joined.
+func apart(err error) (all []error) {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		return many.Unwrap()
+		for _, e := range many.Unwrap() {
+			all = append(all, apart(e)...)
+		}
+		return all
+	}
+	if err == nil {
+		return nil
 	}
 	return []error{err}
 }

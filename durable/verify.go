@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/redo"
@@ -19,13 +20,18 @@ func (db *DB) Verify(ctx context.Context) error {
 	defer db.gate.leave()
 	db.saved.keep.RLock()
 	defer db.saved.keep.RUnlock()
-	err := db.saved.verify(ctx, db.saved.generations())
-	from := redo.Position(0)
-	if list := db.saved.generations(); len(list) > 0 {
-		from = list[len(list)-1].position
-	}
-	_, _, lerr := redo.Read(db.logOptions(), from, db.log.Durable(), checkRecord)
+	list := db.saved.generations()
+	err := errors.Join(db.saved.verify(ctx, list), db.saved.others(list))
+	_, _, lerr := redo.Read(db.logOptions(), oldestPosition(list), db.log.Durable(), checkRecord)
 	return errors.Join(err, logDamage(lerr), db.scrub(ctx, 0))
+}
+
+// oldestPosition is where the log begins that generations need.
+func oldestPosition(list []generation) redo.Position {
+	if len(list) == 0 {
+		return 0
+	}
+	return list[len(list)-1].position
 }
 
 func checkRecord(_ redo.Position, record []byte) error {
@@ -36,7 +42,11 @@ func checkRecord(_ redo.Position, record []byte) error {
 // logDamage is an error of the log as others see it.
 func logDamage(err error) error {
 	if damage := (*redo.DamageError)(nil); errors.As(err, &damage) {
-		return &DamageError{File: filepath.Base(damage.File), Why: err}
+		out := &DamageError{Why: err}
+		if damage.File != "" {
+			out.File = filepath.Base(damage.File)
+		}
+		return out
 	}
 	return err
 }
@@ -67,6 +77,26 @@ func (s *saved) verify(ctx context.Context, list []generation) error {
 		}
 	}
 	return errors.Join(append(errs, ctx.Err())...)
+}
+
+// others says which files cannot be read as generations, beside those of a list:
+// one that Open has passed over, or that only holds what later ones need.
+func (s *saved) others(list []generation) error {
+	entries, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		n, ok := generationNumber(e.Name())
+		if !ok || slices.ContainsFunc(list, func(g generation) bool { return g.number == n }) {
+			continue
+		}
+		if _, _, err := readGeneration(s.fs, s.dir, s.id, n); err != nil {
+			errs = append(errs, s.damaged(extent{file: n}, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 const (
