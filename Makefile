@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash power faults flips sabotage fuzz fuzz-short bench bench-durable bench-durable-short vm vm-kernels vm-systemd house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash power faults flips durable-crash durable-kills durable-flips sabotage fuzz fuzz-short bench bench-durable bench-durable-short vm vm-kernels vm-systemd house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -43,6 +43,17 @@ power: go ## cut the power under a keeper with a real store and fake programs N 
 
 flips: go ## flip bits of a store, or cut files, N times from SEED on; prints the table (a minute)
 	@go test -count=1 -timeout 24h -v -run 'TestFlips' ./internal/store -flips.n $(N) -flips.seed $(SEED)
+
+durable-crash: N = 100000
+durable-crash: go ## cut the power of a durable database N times, and let calls fail as often, from SEED on (five minutes)
+	@go test -count=1 -timeout 24h -v -run 'TestCrash$$|TestFault$$' ./durable -crash.n $(N) -crash.seed $(SEED)
+
+durable-kills: N = 1000
+durable-kills: go ## kill a process with a durable database N times, from SEED on (minutes)
+	@go test -count=1 -timeout 24h -v -run 'TestKills$$' ./durable -kills.n $(N) -kills.seed $(SEED)
+
+durable-flips: go ## flip bits of a durable database N times, from SEED on; prints the table (a minute)
+	@go test -count=1 -timeout 24h -v -run 'TestFlips$$' ./durable -flips.n $(N) -flips.seed $(SEED)
 
 EVERY = 1s
 SERVER =

@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	crashN    = flag.Int("crash.n", 400, "power cuts and kills of each crash test; 0: all at each call")
+	crashN    = flag.Int("crash.n", 1000, "power cuts and kills of TestCrash, and of TestFault")
 	crashSeed = flag.Uint64("crash.seed", 1, "what draws them")
 )
 
@@ -224,7 +224,7 @@ type manner struct {
 	hook  func(durable.FS) durable.FS // nil: none
 }
 
-// tried are what transactions lead to, in all tries.
+// suite is what is tried with a database.
 func suite(t testing.TB, o durabletest.Options, m manner) durabletest.Report {
 	all := &states{}
 	o.Disk = func() *durabletest.Disk {
@@ -249,7 +249,7 @@ func suite(t testing.TB, o durabletest.Options, m manner) durabletest.Report {
 func TestCrash(t *testing.T) {
 	for _, slow := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			r := suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN}, manner{slow: slow})
+			r := suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 2}, manner{slow: slow})
 			if r.Of < 60 {
 				t.Errorf("only %d calls", r.Of)
 			}
@@ -261,7 +261,7 @@ func TestCrash(t *testing.T) {
 func TestFault(t *testing.T) {
 	for _, err := range []error{syscall.EIO, syscall.ENOSPC} {
 		synctest.Test(t, func(t *testing.T) {
-			suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN}, manner{fault: err})
+			suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 2}, manner{fault: err})
 		})
 	}
 }

@@ -53,6 +53,9 @@ func start(fs durable.FS, dir string, tables int) (*server, error) {
 	}
 	all := []durable.AnyTable{s.counts, s.items, s.blobs, s.times}
 	o := durable.Options{Dir: dir, FS: fs, Clock: func() time.Time { return time.Unix(1, 0) }}.WithSegments(segments)
+	if fs == nil {
+		o = o.WithSegments(1 << 20)
+	}
 	var err error
 	s.DB, s.recovery, err = durable.Open(context.Background(), o, all[:tables]...)
 	return s, err
@@ -206,7 +209,11 @@ func (s *states) same(n int64, got state) error {
 	if n < 0 {
 		return fmt.Errorf("the last transaction is %d", n)
 	}
-	want := s.after(n)
+	return differ(n, s.after(n), got)
+}
+
+// differ says how a state differs from that after transaction n.
+func differ(n int64, want, got state) error {
 	if maps.Equal(want, got) {
 		return nil
 	}
