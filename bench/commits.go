@@ -32,7 +32,7 @@ func runCommits(c config) error {
 	for _, size := range []int{128, 1024} {
 		for _, writers := range []int{1, 8, 64} {
 			t := newTable(fmt.Sprintf("commits: %d writers, values of %d bytes, %v each, median of %d rounds", writers, size, c.seconds, c.rounds),
-				"commits/s", "p50 us", "p99 us", "p99.9 us")
+				"commits/s", "p50 us", "p99 us", "p99.9 us", "cpu us")
 			for round := range c.rounds {
 				if err := c.commitRound(t, list, round, writers, newState(commitKeys, size)); err != nil {
 					return err
@@ -120,13 +120,22 @@ func (c config) commitOnce(t *table, name string, e putter, writers int, s state
 	if err != nil {
 		return err
 	}
+	before, err := worked(e)
+	if err != nil {
+		return err
+	}
 	took, err := write(e, writers, c.seconds, s)
+	if err != nil {
+		return err
+	}
+	after, err := worked(e)
 	stop()
 	if err != nil {
 		return err
 	}
 	us := func(q float64) float64 { return float64(quantile(took, q)) / 1e3 }
-	t.add(name, float64(len(took))/c.seconds.Seconds(), us(0.5), us(0.99), us(0.999))
+	t.add(name, float64(len(took))/c.seconds.Seconds(), us(0.5), us(0.99), us(0.999),
+		float64(after-before)/1e3/float64(len(took)))
 	return e.Close()
 }
 

@@ -21,13 +21,22 @@ type item struct {
 // durableEngine is the package that is measured.
 type durableEngine struct {
 	db    *durable.DB
+	found *durable.Recovery
 	items *durable.Table[string, item]
 }
 
-func openDurable(dir string, _ int) (engine, error) {
+func openDurable(dir string, _ int) (engine, error) { return openOurs(durable.Options{Dir: dir}) }
+
+// openPatient opens one that makes no checkpoint by itself while it is filled,
+// so that the one that is asked for is of everything.
+func openPatient(dir string, _ int) (engine, error) {
+	return openOurs(durable.Options{Dir: dir, RecoveryBudget: time.Hour})
+}
+
+func openOurs(o durable.Options) (engine, error) {
 	d := &durableEngine{items: durable.NewTable[string, item]("items")}
-	db, _, err := durable.Open(context.Background(), durable.Options{Dir: dir}, d.items)
-	d.db = db
+	var err error
+	d.db, d.found, err = durable.Open(context.Background(), o, d.items)
 	return d, err
 }
 

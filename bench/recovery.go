@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 )
 
 const (
@@ -21,7 +22,7 @@ func runRecovery(c config) error {
 	}
 	s := newState(c.keys, c.value)
 	size := float64(s.bytes())
-	columns := []string{"first ms", "from start ms", "all s", "peak MiB", "peak/state"}
+	columns := []string{"first ms", "from start ms", "all s", "peak MiB", "peak/state", "records", "open ms"}
 	t := newTable(fmt.Sprintf("recovery: %d keys, %.0f MiB, cold, %d records of log, median of %d rounds", c.keys, size/(1<<20), logRecordsOf, c.rounds), columns...)
 	full := newTable(fmt.Sprintf("recovery with a full log: the same, median of %d rounds", c.rounds), columns...)
 	dirs := map[string]string{}
@@ -55,7 +56,7 @@ func runRecovery(c config) error {
 		}
 	}
 	full.print()
-	atMost("first reply with a full log, seconds", full.median(ours, "first ms")/1e3, budget)
+	atMost("first reply with a full log, the slowest, seconds", slices.Max(full.values[[2]string{ours, "first ms"}])/1e3, budget)
 	return nil
 }
 
@@ -73,7 +74,11 @@ func (c config) recoverOnce(t *table, before, engine, dir string, size float64) 
 	if err != nil {
 		return err
 	}
-	t.add(engine, r["first"]*1e3, r["process"]*1e3, r["all"], r["peak"]/(1<<20), r["peak"]/size)
+	values := []float64{r["first"] * 1e3, r["process"] * 1e3, r["all"], r["peak"] / (1 << 20), r["peak"] / size}
+	if engine == ours {
+		values = append(values, r["records"], r["open"]*1e3)
+	}
+	t.add(engine, values...)
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,4 +73,37 @@ func pidOf(e engine) int {
 		return s.PID()
 	}
 	return os.Getpid()
+}
+
+// ticks is how many a second /proc counts in.
+const ticks = 100
+
+// worked is the processor time that an engine and those who use it have taken.
+func worked(e putter) (time.Duration, error) {
+	var own unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &own); err != nil {
+		return 0, err
+	}
+	sum := time.Duration(own.Utime.Nano() + own.Stime.Nano())
+	s, ok := e.(served)
+	if !ok {
+		return sum, nil
+	}
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.PID()))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := bytes.Cut(raw, []byte(") ")) // behind the name comes field 3
+	f := strings.Fields(string(after))
+	if len(f) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", s.PID(), len(f))
+	}
+	for _, n := range f[11:13] { // utime and stime: proc_pid_stat(5)
+		t, err := strconv.ParseInt(n, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(t) * time.Second / ticks
+	}
+	return sum, nil
 }
