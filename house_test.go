@@ -69,7 +69,7 @@ internal/keeper:            internal/api internal/bundle internal/disk internal/
 internal/vmtest:
 internal/vmtest/guest:      internal/vmtest
 packaging:
-cmd/wakepoint:              durable internal/api internal/engine internal/image internal/keeper internal/machine internal/object internal/object/s3 internal/service internal/store internal/terminal internal/web packaging
+cmd/wakepoint:              durable internal/api internal/disk internal/engine internal/image internal/keeper internal/machine internal/object internal/object/s3 internal/service internal/store internal/terminal internal/web packaging
 `
 
 // never are the pairs that may not meet at any distance, tests included. Each

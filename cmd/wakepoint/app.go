@@ -193,7 +193,7 @@ The programs need no change.
 		a.checkpointCommand(), a.stopCommand(), a.startCommand(), a.restoreCommand(), a.signalCommand(),
 		a.attachCommand(), a.logsCommand(), a.recoverCommand(), a.rehearseCommand(), a.verifyCommand(),
 		a.gcCommand(), a.pinCommand(), a.forgetCommand(), a.rmCommand(), a.exportCommand(), a.importCommand(),
-		a.dumpCommand(), a.checkCommand(), a.doctorCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand(), a.storeCommand(),
+		a.dumpCommand(), a.checkCommand(), a.doctorCommand(), a.demoCommand(), a.completionCommand(), a.versionCommand(), a.storeCommand(), a.durableCommand(),
 		a.manCommand(), a.keeperCommand(), a.guardCommand(), a.rehearsalCommand(), a.unitCommand(), a.haltCommand(), a.demoProgramCommand(),
 	)
 	root.SetHelpCommand(a.helpCommand())

@@ -43,6 +43,10 @@ func TestMain(m *testing.M) {
 //	remount DIR ro|rw    changes whether it can be written
 //	everyfile STORE NAME      damages every file of a store; all say so
 //	startdamaged STORE NAME G starts a workload from damaged copies of its store
+//	state DIR            makes a directory of package durable, with things in it
+//	hold DIR             has it open until the script ends
+//	holds DIR            it has all that was put
+//	flip FILE OFFSET     changes a bit
 //	steady FILE          the numbers in FILE count up, but for restores
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -73,6 +77,7 @@ func TestScript(t *testing.T) {
 			"background": scriptBackground, "piped": scriptPiped, "talk": scriptTalk, "alive": scriptAlive, "cut": scriptCut,
 			"waitfor": scriptWaitFor, "grows": scriptGrows, "soonhas": scriptSoonHas, "steady": scriptSteady,
 			"small": scriptSmall, "made": scriptMade, "remount": scriptRemount, "fields": scriptFields, "everyfile": scriptEveryFile, "startdamaged": scriptStartDamaged,
+			"state": scriptState, "hold": scriptHold, "holds": scriptHolds, "flip": scriptFlip,
 		},
 	})
 }

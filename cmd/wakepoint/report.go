@@ -46,7 +46,7 @@ var codeWords = []struct {
 	{6, "6", "cannot be checkpointed"},
 	{7, "7", "integrity: something is damaged"},
 	{9, "9", "restored, but an older generation than the newest"},
-	{11, "11", "locked by another keeper"},
+	{11, "11", "locked by another keeper, or in use by another process"},
 	{codeProgramsOwn, "n", "without -d: the program's own exit code"},
 	{codeOwn, "125", "without -d: a failure of wakepoint itself"},
 	{codeNotRunnable, "126", "the command cannot be executed"},

@@ -38,8 +38,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // errFrame says that no frame begins here.
 var errFrame = errors.New("not a frame")
 
-// ErrNewer says that the log holds what only a newer program knows.
-var ErrNewer = errors.New("the log was written by a newer program")
+// ErrNewer says that a file holds what only a newer program knows.
+var ErrNewer = errors.New("written by a newer program")
 
 // frame is one that was read.
 type frame struct {
