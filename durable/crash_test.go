@@ -270,30 +270,62 @@ func TestFault(t *testing.T) {
 // the power when the next one has acknowledged something.
 func TestFirstOpenKilled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := &states{}
-		for call := 1; ; call++ {
-			d := durabletest.NewDisk()
-			d.CutAt(call)
-			s, err := start(d, "/a/b/db", 2)
-			if err == nil {
-				_ = s.Close()
-				break
-			}
-			d = d.Kill()
-			c := &client{t: t, all: all}
-			if s, err = start(d, "/a/b/db", 2); err == nil {
-				err = errors.Join(c.update(s), s.Close())
-			}
+		if why := killedFirst(t, func(fs durable.FS) durable.FS { return fs }); why != "" {
+			t.Error(why)
+		}
+	})
+}
+
+// killedFirst returns what is wrong then.
+func killedFirst(t testing.TB, hook func(durable.FS) durable.FS) string {
+	const dir = "/a/b/db"
+	all := &states{}
+	for call := 1; ; call++ {
+		d := durabletest.NewDisk()
+		d.CutAt(call)
+		s, err := start(hook(d), dir, 2)
+		if err == nil {
+			_ = s.Close()
+			return ""
+		}
+		d = d.Kill()
+		if why := cutSecond(d, dir, hook); why != "" {
+			return fmt.Sprintf("killed at call %d, %s", call, why)
+		}
+		d = d.Kill()
+		c := &client{t: t, all: all}
+		if s, err = start(hook(d), dir, 2); err == nil {
+			err = errors.Join(c.update(s), s.Close())
+		}
+		if err != nil {
+			return fmt.Sprintf("killed at call %d: %v", call, err)
+		}
+		if s, err = start(hook(d.Cut(durabletest.LoseAll)), dir, 2); err != nil {
+			return fmt.Sprintf("killed at call %d, then cut: %v", call, err)
+		}
+		n, err := s.whole(all)
+		if err = errors.Join(err, s.Close()); n != 1 || err != nil {
+			return fmt.Sprintf("killed at call %d, then cut: the last transaction is %d: %v", call, n, err)
+		}
+	}
+}
+
+// cutSecond cuts the power while the next one begins, and returns what is wrong
+// with the one after that.
+func cutSecond(d *durabletest.Disk, dir string, hook func(durable.FS) durable.FS) string {
+	for call := 1; call < 9; call++ {
+		own := d.Kill()
+		own.CutAt(call)
+		if s, err := start(hook(own), dir, 2); err == nil {
+			_ = s.Close()
+		}
+		for keep := range durabletest.Drawn + 12 {
+			s, err := start(hook(own.Cut(keep)), dir, 2)
 			if err != nil {
-				t.Fatalf("killed at call %d: %v", call, err)
-			}
-			if s, err = start(d.Cut(durabletest.LoseAll), "/a/b/db", 2); err != nil {
-				t.Fatalf("killed at call %d, then cut: %v", call, err)
-			}
-			if n, err := s.whole(all); n != 1 || err != nil {
-				t.Errorf("killed at call %d, then cut: the last transaction is %d: %v", call, n, err)
+				return fmt.Sprintf("then cut at call %d, %v: %v", call, keep, err)
 			}
 			_ = s.Close()
 		}
-	})
+	}
+	return ""
 }

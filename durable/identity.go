@@ -37,7 +37,10 @@ func openDir(d disk.FS, dir string) (id identity, lock io.Closer, err error) {
 	if lock, err = d.Lock(dir, disk.Exclusive); err != nil {
 		return id, nil, err
 	}
-	if id, err = readIdentity(d, dir); errors.Is(err, fs.ErrNotExist) {
+	switch id, err = readIdentity(d, dir); {
+	case err == nil:
+		err = d.SyncDir(dir) // whoever made it may have been killed before: nothing else gets a name earlier
+	case errors.Is(err, fs.ErrNotExist):
 		id, err = makeIdentity(d, dir)
 	}
 	if err != nil {
