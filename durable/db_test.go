@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/wakepoint/wakepoint/internal/disk/crashfs"
 )
 
 // model is what a database should hold.
@@ -28,7 +30,7 @@ func all(t interface{ Fatalf(string, ...any) }, tx *Tx, table *Table[string, str
 
 // machine is a database and what it should hold.
 type machine struct {
-	dir   string
+	fs    FS
 	db    *DB
 	table *Table[string, string]
 	want  model
@@ -39,7 +41,7 @@ var errBoom = errors.New("boom")
 func (m *machine) open(t *rapid.T) {
 	m.table = NewTable[string, string]("t")
 	var err error
-	if m.db, _, err = Open(context.Background(), Options{Dir: m.dir, segment: 1 << 18}, m.table); err != nil {
+	if m.db, _, err = Open(context.Background(), Options{Dir: "/db", FS: m.fs, segment: 1 << 16}, m.table); err != nil {
 		t.Fatalf("open: %v", err)
 	}
 }
@@ -117,7 +119,7 @@ func (m *machine) check(t *rapid.T) {
 // database is closed and opened, it holds what a map does.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &machine{dir: t.TempDir(), want: model{}}
+		m := &machine{fs: crashfs.New(), want: model{}}
 		m.open(rt)
 		defer func() { m.db.Close() }()
 		rt.Repeat(map[string]func(*rapid.T){"update": m.update, "checkpoint": m.checkpoint, "reopen": m.reopen, "": m.check})
