@@ -61,9 +61,10 @@ faults: N = 100
 faults: go ## inject N faults into each of six servers, from SEED on, and recover; prints the table (as root, two hours; see doc/bench.md)
 	@go test -count=1 -timeout 24h -v -run 'TestFaults$$|TestFaultsReal' ./internal/keeper -faults.n $(N) -faults.seed $(SEED) -faults.every $(EVERY) -faults.only '$(SERVER)' -faults.newest 50
 
-sabotage: go ## take out each fsync, rename and comparison of a checksum of the store and the log in turn: the tests must notice (minutes)
-	@go vet -tags sabotage ./internal/seal ./internal/store ./internal/redo
+sabotage: go ## take out each fsync, rename and comparison of a checksum of the store, the log and the library durable in turn: the tests must notice (minutes)
+	@go vet -tags sabotage ./internal/seal ./internal/store ./internal/redo ./durable
 	@go test -tags sabotage -count=1 -timeout 2h -v -run 'TestSabotage|TestBlind' ./internal/redo
+	@go test -tags sabotage -count=1 -timeout 2h -v -run 'TestSabotage|TestBlind' ./durable
 	@go test -tags sabotage -count=1 -timeout 2h -v -run 'TestSabotage|TestBlind' ./internal/store
 
 FUZZTIME = 60s

@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -113,7 +114,7 @@ func (f *flips) once() {
 	switch lost := (*lostError)(nil); {
 	case errors.As(errors.Join(err, again), &lost):
 		count.lost++
-	case isDamage(err) && (again == nil || isDamage(again)):
+	case isDamage(err) && !strings.Contains(err.Error(), "Verify says") && (again == nil || isDamage(again)):
 		count.refused++
 		return
 	case err != nil || again != nil && !isDamage(again):
@@ -148,8 +149,11 @@ func (f *flips) look(d *durabletest.Disk) (said bool, err error) {
 		return true, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	said = len(s.recovery.Damaged) > 0
 	n, err := s.whole(f.all)
+	said = s.heard.complaints.Load() > 0
+	if verr := s.Verify(context.Background()); verr == nil && err != nil || verr != nil && !isDamage(verr) && !errors.Is(verr, syscall.EIO) {
+		return said, fmt.Errorf("read: %w; Verify says: %v", err, verr)
+	}
 	switch {
 	case isDamage(err):
 		return true, f.keys(s, err)

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wakepoint/wakepoint/durable"
@@ -26,6 +28,7 @@ type item struct {
 type server struct {
 	*durable.DB
 	recovery *durable.Recovery
+	heard    *ear
 	tables   int
 	counts   *durable.Table[string, int64]
 	items    *durable.Table[int64, item]
@@ -46,13 +49,14 @@ const segments = 16 << 10
 func start(fs durable.FS, dir string, tables int) (*server, error) {
 	s := &server{
 		tables: tables,
+		heard:  &ear{},
 		counts: durable.NewTable[string, int64]("counts"),
 		items:  durable.NewTable[int64, item]("items"),
 		blobs:  durable.NewTable[string, []byte]("blobs"),
 		times:  durable.NewTable[time.Time, string]("times"),
 	}
 	all := []durable.AnyTable{s.counts, s.items, s.blobs, s.times}
-	o := durable.Options{Dir: dir, FS: fs, Clock: func() time.Time { return time.Unix(1, 0) }}.WithSegments(segments)
+	o := durable.Options{Dir: dir, FS: fs, Logger: slog.New(s.heard), Clock: func() time.Time { return time.Unix(1, 0) }}.WithSegments(segments)
 	if fs == nil {
 		o = o.WithSegments(1 << 20)
 	}
@@ -60,6 +64,14 @@ func start(fs durable.FS, dir string, tables int) (*server, error) {
 	s.DB, s.recovery, err = durable.Open(context.Background(), o, all[:tables]...)
 	return s, err
 }
+
+// ear hears whether there was something to complain about.
+type ear struct{ complaints atomic.Int64 }
+
+func (e *ear) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (e *ear) Handle(context.Context, slog.Record) error    { e.complaints.Add(1); return nil }
+func (e *ear) WithAttrs([]slog.Attr) slog.Handler           { return e }
+func (e *ear) WithGroup(string) slog.Handler                { return e }
 
 // last is the number of the last transaction that is there.
 const last = "last"
