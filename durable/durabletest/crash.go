@@ -17,14 +17,14 @@ type TB interface {
 // A Test is one life of a ledger: what a client of the program does, and what it
 // expects afterwards.
 //
-// Run opens the program on a disk, which may be one that it has used before,
-// does what a client does, and notes in the ledger what was asked for and what
-// was acknowledged. When a call on the disk fails it ends the program, all its
-// goroutines too, and returns an error.
+// Run opens the program on a disk, does what a client does, and notes in the
+// ledger what was asked for and what was acknowledged. When a call on the disk
+// fails it ends the program, all its goroutines too, and returns an error.
 //
 // Check opens the program on what is left of the disk, and returns an error when
-// that is not what the ledger allows. What it was told by the program may from
-// then on be a part of the ledger: it must be there after the next cut.
+// that is not what the ledger allows. What it was told goes into the ledger: what
+// is there must be there after the next cut, and what is not never comes. Run may
+// be called again then, to go on.
 type Test struct {
 	Run, Check func(fs durable.FS) error
 }
@@ -62,8 +62,8 @@ func (r Report) String() string {
 
 // Crash tries what becomes of a program when the power is cut at any call that
 // changes the disk, or the program is killed. Every try begins with a new ledger
-// and a new disk: Run, ended by a cut; perhaps Check or Run again on what is
-// left, ended by another one; and Check.
+// and a new disk: Run, ended by a cut; perhaps Check, ended by another one, or
+// Run again behind a Check; and Check at the end.
 //
 // A try that fails is reported by what was done, which Options.Only repeats.
 func Crash(t TB, o Options, begin func() Test) Report {
@@ -234,6 +234,11 @@ func (t *trial) play(p path) (calls int, trail string, err error) {
 		}
 		if s.who == "run" && len(trail) == 0 {
 			t.points[s.call] = true
+		}
+		if s.who == "run" && len(trail) > 0 {
+			if err := test.Check(d); err != nil {
+				return 0, trail, err
+			}
 		}
 		before := d.Calls()
 		s.prepare(d, t.err)
