@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
 	"github.com/wakepoint/wakepoint/internal/redo"
@@ -367,7 +368,7 @@ type draft struct {
 
 const (
 	draftBuffer = 1 << 20
-	draftSync   = 8 << 20 // written bytes after which the disk is waited for
+	draftSync   = 4 << 20 // written bytes after which the disk is waited for
 )
 
 func newDraft(db *DB, number uint64) (*draft, error) {
@@ -395,8 +396,20 @@ func (d *draft) put(b *block) (extent, error) {
 }
 
 // flush writes what was gathered; the disk is waited for now and then, so that
-// no long queue of writes stands before the log's.
+// no long queue of writes stands before the log's. Then it rests for as long as
+// that took, unless the log becomes too long meanwhile.
 func (d *draft) flush() error {
+	began := time.Now()
+	if err := d.write(); err != nil {
+		return err
+	}
+	if !d.db.pacer.hurry() {
+		time.Sleep(time.Since(began))
+	}
+	return nil
+}
+
+func (d *draft) write() error {
 	if _, err := d.file.Write(d.buf); err != nil {
 		return err
 	}
@@ -438,7 +451,7 @@ func (d *draft) finish(g *generation, parts []part) error {
 	g.at, g.size, g.count, g.sum = d.at, int64(len(index)), uint64(len(leaves)), d.db.id.sum(index)
 	g.total = g.at + 2*g.size
 	d.buf = append(append(d.buf, index...), index...)
-	if err := d.flush(); err != nil {
+	if err := d.write(); err != nil {
 		return err
 	}
 	if _, err := d.file.WriteAt(g.page(d.db.id), 0); err != nil {

@@ -160,12 +160,18 @@ func (db *DB) enter(ctx context.Context) error {
 // it waits for itself.
 const nestedAfter = time.Second
 
+// turnTries is how often an Update tries to take its turn before it sleeps:
+// about as long as another takes.
+const turnTries = 100
+
 // begin waits for the turn.
 func (db *DB) begin(ctx context.Context) error {
-	select {
-	case db.turn <- struct{}{}:
-		return nil
-	default:
+	for range turnTries {
+		select {
+		case db.turn <- struct{}{}:
+			return nil
+		default:
+		}
 	}
 	late := time.NewTimer(nestedAfter)
 	defer late.Stop()

@@ -144,6 +144,13 @@ func (p *pacer) admit(ctx context.Context) error {
 	}
 }
 
+// hurry says that the log is on its way to where transactions are held back.
+func (p *pacer) hurry() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.replay() > (p.budget/dueShare+p.budget/holdShare)/2
+}
+
 // begin says that a checkpoint has its instant now.
 func (p *pacer) begin() {
 	p.mu.Lock()
