@@ -142,15 +142,31 @@ func (c *client) run(fs durable.FS) (err error) {
 	return err
 }
 
-// several does n transactions at once, and a checkpoint meanwhile.
+// several does n transactions at once, and meanwhile a checkpoint and views.
 func (c *client) several(s *server, n int) error {
 	over := make(chan error)
 	for range n {
 		go func() { over <- c.update(s) }()
+		go func() { over <- c.view(s) }()
 	}
 	err := s.Checkpoint(context.Background())
-	for range n {
+	for range 2 * n {
 		err = errors.Join(err, <-over)
+	}
+	return err
+}
+
+// view looks which transaction is the last. What it was told of must stay.
+func (c *client) view(s *server) error {
+	var n int64
+	err := s.View(context.Background(), func(tx *durable.Tx) error {
+		n, _ = s.counts.Get(tx, last)
+		return nil
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.acked = max(c.acked, n)
 	}
 	return err
 }
@@ -221,14 +237,21 @@ func (c *client) check(fs durable.FS) error {
 type manner struct {
 	fault error                       // what calls say that fail; nil: the power is cut
 	slow  bool                        // an fsync takes its time
+	large *flips                      // what is there before; nil: nothing
 	hook  func(durable.FS) durable.FS // nil: none
 }
 
 // suite is what is tried with a database.
 func suite(t testing.TB, o durabletest.Options, m manner) durabletest.Report {
 	all := &states{}
+	if m.large != nil {
+		all = m.large.all
+	}
 	o.Disk = func() *durabletest.Disk {
 		d := durabletest.NewDisk()
+		if m.large != nil {
+			d = m.large.disk.Cut(durabletest.KeepAll)
+		}
 		if m.slow {
 			d.SetDelay(3 * time.Millisecond)
 		}
@@ -236,6 +259,9 @@ func suite(t testing.TB, o durabletest.Options, m manner) durabletest.Report {
 	}
 	begin := func() durabletest.Test {
 		c := &client{t: t, all: all, hook: m.hook}
+		if m.large != nil {
+			c.begun, c.acked = m.large.last, m.large.last
+		}
 		return durabletest.Test{Run: c.run, Check: c.check}
 	}
 	if m.fault != nil {
@@ -255,6 +281,17 @@ func TestCrash(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCrashLarge does the same with what has several generations, files and
+// leaves, which are loaded when they are needed.
+func TestCrashLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlips(quietLog{t}, 1)
+		suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 10}, manner{large: f})
+		suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 10}, manner{large: f, slow: true})
+		suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 10}, manner{large: f, fault: syscall.EIO})
+	})
 }
 
 // TestFault lets any call fail, once or from then on, done or not.
