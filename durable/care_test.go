@@ -214,14 +214,22 @@ func TestDamagedRange(t *testing.T) {
 	if err := db.Verify(ctx); !errors.As(err, &damage) {
 		t.Errorf("verify: %v", err)
 	}
-	must(t, db.Update(ctx, func(tx *Tx) error { table.Put(tx, "key00000", "new"); return nil }))
-	must(t, db.Checkpoint(ctx))
-	must(t, db.View(ctx, func(tx *Tx) error {
-		if v, _ := table.Get(tx, "key00000"); v != "new" {
-			t.Errorf("%q", v)
+	for round := range runsMax + 8 {
+		v := fmt.Sprint("new", round)
+		must(t, db.Update(ctx, func(tx *Tx) error { table.Put(tx, "key00000", v); return nil }))
+		must(t, db.Checkpoint(ctx))
+		must(t, db.View(ctx, func(tx *Tx) error {
+			if got, _ := table.Get(tx, "key00000"); got != v {
+				t.Errorf("%q, not %q", got, v)
+			}
+			return nil
+		}))
+		must(t, db.Close())
+		var r *Recovery
+		if db, r, table = small(t, dir); len(r.Damaged) > 0 { // another process adds to what it cannot load
+			t.Fatalf("round %d: %v", round, r.Damaged)
 		}
-		return nil
-	}))
+	}
 }
 
 // TestBackup: a backup is a directory that opens, whole or not at all.

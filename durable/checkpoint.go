@@ -249,6 +249,12 @@ func (db *DB) writePart(d *draft, p *part) error {
 	run := flatten([]layer{view{p.frozen, now}}, false)
 	switch {
 	case !p.loaded:
+		if len(runs) > runsMax && p.late == nil { // of an earlier process, that could not load it either
+			var err error
+			if p.late, err = db.saved.block(runs[len(runs)-1]); err != nil {
+				return err
+			}
+		}
 		if p.late != nil {
 			run = flatten([]layer{run, p.late}, false)
 			runs = runs[:len(runs)-1]
