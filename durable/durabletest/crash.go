@@ -34,9 +34,9 @@ type Options struct {
 	// Seed draws all that is drawn. Of a program that uses the disk from one
 	// goroutine at a time the same seed tries the same.
 	Seed uint64
-	// Cuts is how many power cuts and kills there are, about. 0: at each call of
-	// Run six cuts, of which five are the extremes, and a kill, and each once
-	// more with another cut or kill behind it.
+	// Cuts is how often the power is cut, about; kills come besides. 0: at each
+	// call of Run six times, of which five are the extremes, and a kill, and each
+	// once more with another cut or kill behind it.
 	Cuts int
 	// Disk returns the disk with which a try begins. nil: NewDisk.
 	Disk func() *Disk
@@ -132,7 +132,7 @@ func (t *trial) more(round int) bool {
 	if t.Failed >= failedMax {
 		return false
 	}
-	return t.o.Cuts == 0 && round == 0 || t.Cuts+t.Kills < t.o.Cuts
+	return t.o.Cuts == 0 && round == 0 || t.Cuts < t.o.Cuts
 }
 
 // whole runs the test without any cut, and counts.
