@@ -489,20 +489,3 @@ func (d *draft) abandon() {
 	_ = d.db.saved.fs.Remove(disk.TempName(name))
 	_ = d.db.saved.fs.Remove(name)
 }
-
-// absorb takes in the changes of an older overlay.
-func (o *overlay) absorb(older *overlay) {
-	for _, e := range older.list {
-		i, found := o.search(e.key)
-		if !found {
-			o.bytes += e.size()
-			o.list = slices.Insert(o.list, i, e)
-			continue
-		}
-		first := o.list[i]
-		for first.prev != nil {
-			first = first.prev
-		}
-		first.prev = e
-	}
-}

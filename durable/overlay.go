@@ -82,6 +82,23 @@ func (o *overlay) set(e *entry, newest redo.Position) {
 	o.list = slices.Insert(o.list, i, e)
 }
 
+// absorb takes in the changes of an older overlay.
+func (o *overlay) absorb(older *overlay) {
+	for _, e := range older.list {
+		i, found := o.search(e.key)
+		if !found {
+			o.bytes += e.size()
+			o.list = slices.Insert(o.list, i, e)
+			continue
+		}
+		first := o.list[i]
+		for first.prev != nil {
+			first = first.prev
+		}
+		first.prev = e
+	}
+}
+
 // split divides an overlay; the second part begins with a key.
 func (o *overlay) split(key []byte) (left, right *overlay) {
 	if o.len() == 0 {
