@@ -45,8 +45,8 @@ flips: go ## flip bits of a store, or cut files, N times from SEED on; prints th
 	@go test -count=1 -timeout 24h -v -run 'TestFlips' ./internal/store -flips.n $(N) -flips.seed $(SEED)
 
 durable-crash: N = 100000
-durable-crash: go ## cut the power of a durable database N times, and let calls fail as often, from SEED on (five minutes)
-	@go test -count=1 -timeout 24h -v -run 'TestCrash$$|TestCrashLarge$$|TestFault$$' ./durable -crash.n $(N) -crash.seed $(SEED)
+durable-crash: go ## cut the power of a durable database N times, and let calls fail as often, from SEED on (ten minutes)
+	@go test -count=1 -timeout 24h -v -run 'TestCrash$$|TestCrashLarge$$|TestCrashDamaged$$|TestFault$$' ./durable -crash.n $(N) -crash.seed $(SEED)
 
 durable-kills: N = 1000
 durable-kills: go ## kill a process with a durable database N times, from SEED on (minutes)

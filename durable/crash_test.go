@@ -30,6 +30,7 @@ type client struct {
 	t    testing.TB
 	all  *states
 	hook func(durable.FS) durable.FS // nil: none
+	hurt bool                        // the disk was damaged, where it could be made anew
 
 	mu     sync.Mutex // guards the rest
 	tables int
@@ -62,7 +63,7 @@ func (c *client) open(fs durable.FS) (*server, error) {
 	if err == nil && (n < c.acked || n > c.begun) {
 		err = fmt.Errorf("the last transaction is %d, %d were begun and %d acknowledged", n, c.begun, c.acked)
 	}
-	if err == nil && len(s.recovery.Damaged)+len(s.recovery.Dropped) > 0 {
+	if err == nil && !c.hurt && len(s.recovery.Damaged)+len(s.recovery.Dropped) > 0 {
 		err = fmt.Errorf("recovery says: %+v", s.recovery)
 	}
 	if err != nil {
@@ -78,9 +79,23 @@ func (c *client) limit() int64 {
 }
 
 // update does the next transaction. Several may do so at once.
-func (c *client) update(s *server) error {
+func (c *client) update(s *server) error { return c.updateUntil(context.Background(), s) }
+
+// hasty does not wait long. The transaction was not done then, or what became of
+// it is unknown.
+func (c *client) hasty(s *server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	err := c.updateUntil(ctx, s)
+	if errors.Is(err, durable.ErrUnknown) || err == context.DeadlineExceeded {
+		return nil
+	}
+	return err
+}
+
+func (c *client) updateUntil(ctx context.Context, s *server) error {
 	var mine int64
-	err := s.Update(context.Background(), func(tx *durable.Tx) error {
+	err := s.Update(ctx, func(tx *durable.Tx) error {
 		n, _ := s.counts.Get(tx, last)
 		mine = n + 1
 		s.do(tx, mine)
@@ -145,8 +160,12 @@ func (c *client) run(fs durable.FS) (err error) {
 // several does n transactions at once, and meanwhile a checkpoint and views.
 func (c *client) several(s *server, n int) error {
 	over := make(chan error)
-	for range n {
-		go func() { over <- c.update(s) }()
+	for i := range n {
+		update := c.update
+		if i == 1 {
+			update = c.hasty
+		}
+		go func() { over <- update(s) }()
 		go func() { over <- c.view(s) }()
 	}
 	err := s.Checkpoint(context.Background())
@@ -230,7 +249,11 @@ func (c *client) check(fs durable.FS) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.Verify(context.Background()), s.Close())
+	err = s.Verify(context.Background())
+	if c.hurt && isDamage(err) {
+		err = nil // older generations still have it
+	}
+	return errors.Join(err, s.Close())
 }
 
 // manner is how a database is tried.
@@ -238,6 +261,7 @@ type manner struct {
 	fault error                       // what calls say that fail; nil: the power is cut
 	slow  bool                        // an fsync takes its time
 	large *flips                      // what is there before; nil: nothing
+	hurt  bool                        // and is damaged
 	hook  func(durable.FS) durable.FS // nil: none
 }
 
@@ -258,7 +282,7 @@ func suite(t testing.TB, o durabletest.Options, m manner) durabletest.Report {
 		return d
 	}
 	begin := func() durabletest.Test {
-		c := &client{t: t, all: all, hook: m.hook}
+		c := &client{t: t, all: all, hook: m.hook, hurt: m.hurt}
 		if m.large != nil {
 			c.begun, c.acked = m.large.last, m.large.last
 		}
@@ -291,6 +315,28 @@ func TestCrashLarge(t *testing.T) {
 		suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 10}, manner{large: f})
 		suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 10}, manner{large: f, slow: true})
 		suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 10}, manner{large: f, fault: syscall.EIO})
+	})
+}
+
+// TestCrashDamaged does the same where damage is made anew of an older generation
+// and the log.
+func TestCrashDamaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlips(quietLog{t}, 1)
+		for tries, found := 0, 0; found < 5; tries++ {
+			if tries == 500 {
+				t.Fatal("no damage can be made anew")
+			}
+			own, d := *f, f.disk.Cut(durabletest.KeepAll)
+			name, _ := own.flip(d)
+			own.disk = d
+			if said, err := own.look(d.Kill()); !said || err != nil {
+				continue
+			}
+			t.Log(name)
+			found++
+			suite(t, durabletest.Options{Seed: *crashSeed, Cuts: *crashN / 20}, manner{large: &own, hurt: true})
+		}
 	})
 }
 
