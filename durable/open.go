@@ -48,12 +48,34 @@ func (o Options) filled() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.FS == nil {
+		if err := disk.Native(); err != nil {
+			return o, fmt.Errorf("durable: no FS: %w", err)
+		}
 		o.FS = disk.OS{}
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
 	return o, nil
+}
+
+// warn says when the disk will not keep what is promised, as far as it is known:
+// by what an FS says itself, and one that can tell by Remote, as that of the
+// operating system can.
+func (o *Options) warn() {
+	if in, err := o.FS.Volatile(o.Dir); err == nil && in {
+		o.Logger.Warn("the directory lies in memory: a power cut empties it", "dir", o.Dir)
+	}
+	r, ok := o.FS.(interface {
+		Remote(dir string) (kind string, err error)
+	})
+	if !ok {
+		return
+	}
+	if kind, err := r.Remote(o.Dir); err == nil && kind != "" {
+		o.Logger.Warn("the directory lies on a file system of another machine or program: what is durable there, and who else has it open, only that can say",
+			"dir", o.Dir, "kind", kind)
+	}
 }
 
 // Open opens a database with its tables, or makes it, and brings it to where it
@@ -76,6 +98,7 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 	if err != nil {
 		return nil, nil, err
 	}
+	o.warn()
 	db := newDB(o, id, lock)
 	r, err := db.recover(ctx, tables)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -160,5 +161,21 @@ func TestReadFileLimit(t *testing.T) {
 	}
 	if _, err := ReadFile(OS{}, name, 4); err == nil {
 		t.Error("a file over the limit was read")
+	}
+}
+
+// TestRemoteKind: what is up to another machine or program is told apart from
+// the file systems of the kernel (the magics are those of statfs(2)).
+func TestRemoteKind(t *testing.T) {
+	for magic, want := range map[uint32]string{
+		0x6969: "NFS", 0x517b: "SMB", 0xff534d42: "SMB", 0xfe534d42: "SMB", 0x01021997: "9P", 0x65735546: "FUSE",
+		0xef53: "", 0x58465342: "", 0x9123683e: "", 0x794c7630: "", magicTmpfs: "", 0: "",
+	} {
+		if got := remoteKind(magic); got != want {
+			t.Errorf("%#x is %q, not %q", magic, got, want)
+		}
+	}
+	if _, err := (OS{}).Remote(filepath.Join(t.TempDir(), "missing")); runtime.GOOS == "linux" && !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory that is missing: %v", err)
 	}
 }

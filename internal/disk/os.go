@@ -12,17 +12,20 @@ type OS struct{}
 
 var _ FS = OS{}
 
-func (OS) Open(name string) (File, error) { return wrap(os.Open(name)) }
+// Native says why OS does not keep what FS promises on this system; nil: it does.
+func Native() error { return native() }
+
+func (OS) Open(name string) (File, error) { return wrap(open(name, os.O_RDONLY)) }
 
 func (OS) Create(name string) (File, error) {
-	return wrap(os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600))
+	return wrap(open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL))
 }
 
 func (OS) Append(name string) (File, error) {
 	return wrap(os.OpenFile(name, os.O_RDWR|os.O_APPEND, 0))
 }
 
-func (OS) Modify(name string) (File, error) { return wrap(os.OpenFile(name, os.O_RDWR, 0)) }
+func (OS) Modify(name string) (File, error) { return wrap(open(name, os.O_RDWR)) }
 
 // wrap keeps a nil *os.File from becoming a File that is not nil.
 func wrap(f *os.File, err error) (File, error) {
@@ -37,7 +40,7 @@ type osFile struct{ *os.File }
 
 func (f osFile) Datasync() error { return datasync(f.File) }
 
-func (OS) Rename(from, to string) error               { return os.Rename(from, to) }
+func (OS) Rename(from, to string) error               { return rename(from, to) }
 func (OS) Remove(name string) error                   { return os.Remove(name) }
 func (OS) Mkdir(name string) error                    { return os.Mkdir(name, 0o700) }
 func (OS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
@@ -55,32 +58,7 @@ func (OS) SyncDir(name string) error {
 	return err
 }
 
-func (OS) Lock(name string, mode LockMode) (io.Closer, error) {
-	for {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		if err := flock(f, mode); err != nil {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", name, err)
-		}
-		locked, err := f.Stat()
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		named, err := os.Stat(name)
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		if os.SameFile(locked, named) {
-			return f, nil
-		}
-		f.Close()
-	}
-}
+func (OS) Lock(name string, mode LockMode) (io.Closer, error) { return lock(name, mode) }
 
 func (OS) Private(name string) error {
 	link, err := os.Lstat(name)

@@ -1,18 +1,28 @@
-//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd || windows)
 
 package disk
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"runtime"
 )
 
-// syncDir does nothing where directories cannot be fsynced (Windows).
-func syncDir(*os.File) error { return nil }
+// native says why OS does not keep what FS promises: there are no locks here.
+func native() error {
+	return fmt.Errorf("%s has no file system that can be used here: one must be given: %w", runtime.GOOS, errors.ErrUnsupported)
+}
 
-// BUG: there are no locks on systems without flock.
-func flock(*os.File, LockMode) error { return errors.ErrUnsupported }
+func open(name string, how int) (*os.File, error) { return os.OpenFile(name, how, 0o600) }
+
+func rename(from, to string) error { return os.Rename(from, to) }
+
+func syncDir(d *os.File) error { return d.Sync() }
+
+func lock(string, LockMode) (io.Closer, error) { return nil, native() }
 
 func owned(fs.FileInfo) bool   { return true }
 func trusted(fs.FileInfo) bool { return true }

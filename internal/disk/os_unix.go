@@ -4,12 +4,49 @@ package disk
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
 )
 
+// native says whether OS keeps what FS promises.
+func native() error { return nil }
+
+func open(name string, how int) (*os.File, error) { return os.OpenFile(name, how, 0o600) }
+
+func rename(from, to string) error { return os.Rename(from, to) }
+
 func syncDir(d *os.File) error { return d.Sync() }
+
+// lock locks the file that has a name: another may have taken it meanwhile.
+func lock(name string, mode LockMode) (io.Closer, error) {
+	for {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f, mode); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+		locked, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		named, err := os.Stat(name)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if os.SameFile(locked, named) {
+			return f, nil
+		}
+		f.Close()
+	}
+}
 
 // flock locks an open file (flock(2)). The lock belongs to the open file and
 // not to the process.
