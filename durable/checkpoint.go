@@ -289,7 +289,7 @@ func (t *tree) install(p *part, base, runs *block) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l := p.leaf; l.splits == p.splits && l.loaded == p.loaded {
-		l.base, l.runs, l.frozen = base, runs, nil
+		l.base, l.runs, l.frozen, l.enough = base, runs, nil, 0
 	}
 }
 

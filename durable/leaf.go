@@ -25,6 +25,7 @@ type leaf struct {
 	disk   *stored  // where the newest generation has it; nil: it must be written whole
 	damage error    // why it could not be loaded; nil: it could, or was not tried
 	dirty  bool     // it is in the tree's list
+	enough int      // size from which on it is looked at for being divided; 0: leafMax
 	splits int      // how often it was divided or made anew
 
 	loading sync.Mutex // of whoever loads it; taken before the tree's lock
@@ -74,6 +75,28 @@ func (l *leaf) size() int {
 	return l.base.size() + l.runs.size() + l.frozen.size() + l.over.size()
 }
 
+// large says that a leaf is to be divided: that it has too much, when what was
+// changed several times counts once. It looks only when it may have.
+func (l *leaf) large() bool {
+	size := l.size()
+	if size <= max(l.enough, leafMax) {
+		return false
+	}
+	if !l.loaded {
+		return true // as far as anybody knows
+	}
+	live := 0
+	merged(l.layers(now), nil, func(c change) bool {
+		live += len(c.key) + len(c.value) + 2 // at least: what was only changed does not count as growth
+		return live <= leafMax
+	})
+	if live > leafMax {
+		return true
+	}
+	l.enough = size + max(leafMax-live, leafMax/4)
+	return false
+}
+
 // middle is a key that divides a leaf; nil: it has too few.
 func (l *leaf) middle() []byte {
 	var most layer
@@ -106,7 +129,7 @@ func (l *leaf) split() *leaf {
 	l.runs, r.runs = l.runs.split(key)
 	l.frozen, r.frozen = l.frozen.split(key)
 	l.over, r.over = l.over.split(key)
-	l.disk = nil
+	l.disk, l.enough = nil, 0
 	l.splits++
 	return r
 }

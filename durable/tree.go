@@ -93,7 +93,7 @@ func (t *tree) apply(entries []entry, end redo.Position) (large []*leaf) {
 			t.touch(l)
 		}
 		l.over.set(e, newest)
-		if l.size() <= leafMax || len(l.low) == 0 {
+		if !l.large() || len(l.low) == 0 {
 			continue
 		}
 		if !l.loaded {
@@ -134,7 +134,7 @@ func (t *tree) grown(large []*leaf) {
 			continue
 		}
 		t.mu.Lock()
-		if l.loaded && l.size() > leafMax {
+		if l.loaded && l.large() {
 			t.divide(l)
 		}
 		t.mu.Unlock()
