@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
+	"github.com/wakepoint/wakepoint/internal/redo"
 )
 
 // Backup writes a database as it is at one instant, at the earliest now, while
@@ -39,15 +40,24 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 			return err
 		}
 	}
+	name, log := redo.Empty(g.position)
+	if err := add(archive, g, name, log); err != nil {
+		return err
+	}
 	line, err := disk.ReadFile(s.fs, filepath.Join(s.dir, identityName), 4096)
 	if err != nil {
 		return err
 	}
-	if err := archive.WriteHeader(&tar.Header{Name: identityName, Mode: 0o600, Size: int64(len(line)), ModTime: g.made}); err != nil {
+	return errors.Join(add(archive, g, identityName, line), archive.Close())
+}
+
+// add adds a file of some bytes.
+func add(w *tar.Writer, g generation, name string, data []byte) error {
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(data)), ModTime: g.made}); err != nil {
 		return err
 	}
-	_, err = archive.Write(line)
-	return errors.Join(err, archive.Close())
+	_, err := w.Write(data)
+	return err
 }
 
 // archive adds a file of a generation.

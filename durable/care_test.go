@@ -232,6 +232,26 @@ func TestDamagedRange(t *testing.T) {
 	}
 }
 
+// TestNoLog: a directory whose log is gone is not taken for one that had nothing
+// in it.
+func TestNoLog(t *testing.T) {
+	dir, want := t.TempDir(), model{}
+	db, _, table := small(t, dir)
+	fill(t, db, table, 0, 10, 0, want)
+	must(t, db.Checkpoint(ctx))
+	fill(t, db, table, 10, 20, 0, want)
+	must(t, db.Close())
+	names, err := filepath.Glob(filepath.Join(dir, "*.redo"))
+	must(t, err)
+	for _, name := range names {
+		must(t, os.Remove(name))
+	}
+	damage := (*DamageError)(nil)
+	if _, _, err := Open(ctx, Options{Dir: dir}, table); !errors.As(err, &damage) {
+		t.Errorf("open: %v", err)
+	}
+}
+
 // TestBackup: a backup is a directory that opens, whole or not at all.
 func TestBackup(t *testing.T) {
 	want := model{}

@@ -81,6 +81,9 @@ func scan(d disk.FS, dir string, used []segment, from Position, yield func(frame
 			begin = i
 		}
 	}
+	if len(used) == 0 && from > 0 {
+		return t, &DamageError{At: from, Why: "there is no log"}
+	}
 	if len(used) == 0 {
 		return t, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -121,6 +122,13 @@ func readHeader(d disk.FS, dir string, number uint64) (segment, error) {
 		return segment{}, err
 	}
 	return parseHeader(p, number)
+}
+
+// Empty is the file of a log that begins at a position and has nothing yet, and
+// its base name: for a copy of what a log was for.
+func Empty(at Position) (name string, data []byte) {
+	s := segment{number: 1, start: at, salt: rand.Uint64(), room: segmentRoom}
+	return segmentName("", s.number), s.page()
 }
 
 // fillChunk is how much of a segment is filled at once, in bytes.
