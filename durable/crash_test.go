@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	crashN    = flag.Int("crash.n", 1000, "power cuts of TestCrash, and of TestFault")
+	crashN    = flag.Int("crash.n", 600, "power cuts of TestCrash, and of TestFault")
 	crashSeed = flag.Uint64("crash.seed", 1, "what draws them")
 )
 

@@ -298,6 +298,38 @@ func TestFlip(t *testing.T) {
 	}
 }
 
+// TestFlipHeaders damages both headers of each segment: what was in use is not
+// taken for one that is not.
+func TestFlipHeaders(t *testing.T) {
+	d := fresh(t)
+	acked, _, err := life(d, rand.New(rand.NewPCG(3, 3)), 30)
+	must(t, err)
+	entries, err := d.ReadDir("/log")
+	must(t, err)
+	noticed := 0
+	for _, e := range entries {
+		after, name := d.Crash(0), filepath.Join("/log", e.Name())
+		must(t, after.Flip(name, 8*30))
+		must(t, after.Flip(name, 8*(headerCopy+44)))
+		var got []string
+		l, err := read(after, 0, &got)
+		if err != nil {
+			if !errors.As(err, new(*DamageError)) {
+				t.Errorf("%s: %v", name, err)
+			}
+			noticed++
+			continue
+		}
+		if err := held(acked, acked, got); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		must(t, l.Close())
+	}
+	if noticed == 0 {
+		t.Error("nobody noticed")
+	}
+}
+
 // TestRewrite: a file whose fsync fails is not trusted, and nothing is lost;
 // where no other can be written either, everybody is told.
 func TestRewrite(t *testing.T) {

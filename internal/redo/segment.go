@@ -1,6 +1,7 @@
 package redo
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -89,11 +90,16 @@ func headerSum(h []byte) uint32 {
 var errUnused = errors.New("segment not in use")
 
 // parseHeader reads the first page of a segment, of which one copy may be
-// damaged.
+// damaged. It is a *DamageError where both are something else than zeros: a
+// header is written whole or not at all.
 func parseHeader(p []byte, number uint64) (segment, error) {
+	bad := 0
 	for _, at := range []int{0, headerCopy} {
 		h := p[at : at+headerSize]
 		if string(h[:8]) != magic || !same(binary.LittleEndian.Uint32(h[12:]), headerSum(h)) {
+			if bytes.Trim(h, "\x00") != nil {
+				bad++
+			}
 			continue
 		}
 		if v := binary.LittleEndian.Uint32(h[8:]); v != version {
@@ -104,6 +110,9 @@ func parseHeader(p []byte, number uint64) (segment, error) {
 		if s.number == number {
 			return s, nil
 		}
+	}
+	if bad == 2 {
+		return segment{}, &DamageError{File: segmentName("", number), Why: "both headers are damaged"}
 	}
 	return segment{}, errUnused
 }
