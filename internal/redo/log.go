@@ -73,6 +73,8 @@ type Log struct {
 	flying  bool   // somebody writes, or is asked to
 	durable Position
 	closing bool  // the last frame only says what is durable
+	armed   bool  // the timer runs
+	rested  bool  // nothing was written since its last tick
 	failed  error // ErrPoisoned or ErrClosed
 	used    []segment
 	suspect map[uint64]bool // files that are not to be used again
@@ -230,7 +232,9 @@ func (l *Log) lead() {
 		close(l.batch.done)
 	} else {
 		l.durable, l.closing = end, kind == kindClosing
-		if l.failed == nil {
+		l.rested = false
+		if !l.armed && l.failed == nil {
+			l.armed = true
 			l.idle.Reset(idle)
 		}
 	}
@@ -240,7 +244,23 @@ func (l *Log) lead() {
 	}
 }
 
-// rest is called when nothing was written for a while.
+// tick is called now and then as long as something is written, and rests when
+// nothing was since the last time. A timer that every flush set anew would cost
+// each of them a call of the system.
+func (l *Log) tick() {
+	l.mu.Lock()
+	quiet := l.rested
+	l.rested, l.armed = true, !quiet
+	if !quiet && l.failed == nil {
+		l.idle.Reset(idle)
+	}
+	l.mu.Unlock()
+	if quiet {
+		l.rest()
+	}
+}
+
+// rest writes that the last frame is durable, if none has said so.
 func (l *Log) rest() {
 	l.mu.Lock()
 	b := l.batch

@@ -53,7 +53,8 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 		return nil, errors.Join(err, l.pool.close())
 	}
 	l.mu.Lock()
-	l.idle = time.AfterFunc(idle, l.rest)
+	l.armed = true
+	l.idle = time.AfterFunc(idle, l.tick)
 	l.mu.Unlock()
 	return l, nil
 }
