@@ -39,14 +39,14 @@ func runBudget(c config) error {
 	}
 	kept := 0
 	for _, s := range took {
-		if s <= budget {
+		if s <= c.budget.Seconds() {
 			kept++
 		}
 	}
 	fmt.Printf("\nbudget: %d keys, %d kills within %v of the first reply, at %.0f commits a second (%d meant)\n",
 		c.keys, c.kills, killWithin, rate, steadyRate)
 	fmt.Printf("  first reply: median %.0f ms, most %.0f ms\n", 1e3*median(took), 1e3*slices.Max(took))
-	atLeast(fmt.Sprintf("%% of %d starts that answered within %v s", c.kills, budget), 100*float64(kept)/float64(c.kills), 99)
+	atLeast(fmt.Sprintf("%% of %d starts that answered within %v", c.kills, c.budget), 100*float64(kept)/float64(c.kills), 99)
 	return nil
 }
 

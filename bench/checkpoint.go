@@ -1,14 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
 
 const (
-	loopRate  = 1000            // puts a second while a checkpoint is taken
-	calm      = 2 * time.Second // of the same without one
-	dirtyStep = 100             // every one of so many keys is changed: 1 %, in no two places alike
+	diskRate  = 100  // writes a second that show what the disk itself does meanwhile
+	loopRate  = 1000 // puts a second while a checkpoint is taken
+	dirtyStep = 100  // every one of so many keys is changed: 1 %, in no two places alike
 )
 
 // runCheckpoint measures what others notice of a checkpoint, and what it
@@ -23,7 +24,7 @@ func runCheckpoint(c config) error {
 	}
 	size := float64(newState(c.keys, c.value).bytes())
 	t := newTable(fmt.Sprintf("checkpoint: %d keys, %.0f MiB, all new, %d puts a second, median of %d rounds", c.keys, size/(1<<20), loopRate, c.rounds),
-		"stall before ms", "stall ms", "took s", "memory %", "1 % changed: written %")
+		"stall before ms", "stall ms", "disk ms", "took s", "memory %", "1 % changed: written %")
 	for round := range c.rounds {
 		for i := range list {
 			m := list[(i+round)%len(list)]
@@ -31,11 +32,13 @@ func runCheckpoint(c config) error {
 			if err != nil {
 				return err
 			}
-			r, err := c.task("checkpoint", m.name, dir).do()
+			do := c.task("checkpoint", m.name, dir)
+			do.Budget = time.Hour // none is made before it is asked for
+			r, err := do.do()
 			if remove(); err != nil {
 				return err
 			}
-			values := []float64{r["calm"] * 1e3, r["stall"] * 1e3, r["took"], 100 * r["memory"] / size}
+			values := []float64{r["calm"] * 1e3, r["stall"] * 1e3, r["disk"] * 1e3, r["took"], 100 * r["memory"] / size}
 			if n, ok := r["written"]; ok {
 				values = append(values, 100*n/size)
 			}
@@ -59,9 +62,6 @@ func runCheckpoint(c config) error {
 // checkpointState loads a state, takes a checkpoint of all of it while another
 // writes, changes a little and takes one more.
 func checkpointState(t task, m maker) (engine, result, error) {
-	if m.name == ours {
-		m.open = openPatient
-	}
 	e, err := m.open(t.Dir, parallel)
 	if err != nil {
 		return nil, nil, err
@@ -94,12 +94,17 @@ func checkpointState(t task, m maker) (engine, result, error) {
 
 // stallOf takes the checkpoint beside the writer.
 func stallOf(e engine, s state, r result, t task, m maker) error {
-	loop := startLoop(e, s, loopRate)
-	time.Sleep(calm / 2) // nothing is measured while it begins
+	f, err := openFloor(t.Dir + "-floor")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	loop, disk := startLoop(e, s, loopRate), startLoop(f, s, diskRate)
+	time.Sleep(t.Calm / 2) // nothing is measured while it begins
 	if _, err := loop.longest(); err != nil {
 		return err
 	}
-	time.Sleep(calm)
+	time.Sleep(t.Calm)
 	before, err := loop.longest()
 	if err != nil {
 		return err
@@ -112,17 +117,22 @@ func stallOf(e engine, s state, r result, t task, m maker) error {
 	if err != nil {
 		return err
 	}
+	if _, err := disk.longest(); err != nil {
+		return err
+	}
 	begun := time.Now()
 	if err := e.Checkpoint(); err != nil {
 		return err
 	}
 	took := time.Since(begun)
 	stop()
-	if _, err := loop.stop(); err != nil {
+	if err := errors.Join(loop.stop(), disk.stop()); err != nil {
 		return err
 	}
 	stall, _ := loop.longest()
+	alone, _ := disk.longest()
 	most, err := peak(pidOf(e))
-	r["calm"], r["stall"], r["took"], r["memory"] = before.Seconds(), stall.Seconds(), took.Seconds(), float64(most-held)
+	r["calm"], r["stall"], r["disk"] = before.Seconds(), stall.Seconds(), alone.Seconds()
+	r["took"], r["memory"] = took.Seconds(), float64(most-held)
 	return err
 }

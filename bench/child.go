@@ -26,8 +26,10 @@ type task struct {
 	Dir     string
 	Keys    int
 	Value   int
-	Log     int   // records
-	Begun   int64 // when the child was started, in nanoseconds since 1970
+	Log     int           // records
+	Begun   int64         // when the child was started, in nanoseconds since 1970
+	Calm    time.Duration // that a writer is watched without a checkpoint
+	Budget  time.Duration // RecoveryBudget
 	Profile string
 }
 
@@ -49,7 +51,7 @@ var doings = map[string]struct {
 }
 
 func (c config) task(do, engine, dir string) task {
-	return task{Do: do, Engine: engine, Dir: dir, Keys: c.keys, Value: c.value, Profile: c.profile}
+	return task{Do: do, Engine: engine, Dir: dir, Keys: c.keys, Value: c.value, Calm: c.calm, Budget: c.budget, Profile: c.profile}
 }
 
 // start starts a child, whose results are read from the pipe.
@@ -102,6 +104,9 @@ func runChild(args []string) error {
 	m, err := find(t.Engine)
 	if err != nil {
 		return err
+	}
+	if m.name == ours {
+		m.open = budgeted(t.Budget)
 	}
 	d, ok := doings[t.Do]
 	if !ok {

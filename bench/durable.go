@@ -27,10 +27,11 @@ type durableEngine struct {
 
 func openDurable(dir string, _ int) (engine, error) { return openOurs(durable.Options{Dir: dir}) }
 
-// openPatient opens one that makes no checkpoint by itself while it is filled,
-// so that the one that is asked for is of everything.
-func openPatient(dir string, _ int) (engine, error) {
-	return openOurs(durable.Options{Dir: dir, RecoveryBudget: time.Hour})
+// budgeted opens one that makes its checkpoints for another RecoveryBudget.
+func budgeted(budget time.Duration) func(string, int) (engine, error) {
+	return func(dir string, _ int) (engine, error) {
+		return openOurs(durable.Options{Dir: dir, RecoveryBudget: budget})
+	}
 }
 
 func openOurs(o durable.Options) (engine, error) {

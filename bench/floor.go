@@ -18,6 +18,9 @@ type floor struct {
 const floorBytes = 16 << 20
 
 func openFloor(dir string) (*floor, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
 	f, err := os.Create(filepath.Join(dir, "floor"))
 	if err != nil {
 		return nil, err

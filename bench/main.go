@@ -23,6 +23,8 @@ type config struct {
 	keys    int
 	value   int
 	kills   int
+	budget  time.Duration
+	calm    time.Duration // that a writer is watched without a checkpoint
 	warm    bool
 	profile string
 }
@@ -40,7 +42,7 @@ func main() {
 		exit(runChild(os.Args[2:]))
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	var c config
+	c := config{calm: 2 * time.Second}
 	flags.StringVar(&c.dir, "dir", os.TempDir(), "make databases below this `directory`, on a real disk")
 	flags.StringVar(&c.only, "only", "", "measure only these `engines`, with commas between them")
 	flags.IntVar(&c.rounds, "rounds", 5, "take the median of so many `rounds`")
@@ -48,6 +50,7 @@ func main() {
 	flags.IntVar(&c.keys, "keys", 5_000_000, "`number` of keys of a state")
 	flags.IntVar(&c.value, "value", 200, "size of a value of a state, in `bytes`")
 	flags.IntVar(&c.kills, "kills", 100, "`number` of kills of budget")
+	flags.DurationVar(&c.budget, "budget", 2*time.Second, "RecoveryBudget of durable, a `duration`")
 	flags.BoolVar(&c.warm, "warm", false, "leave the page cache as it is")
 	flags.StringVar(&c.profile, "profile", "", "write CPU profiles of durable into this `directory`")
 	flags.Usage = func() {

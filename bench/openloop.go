@@ -23,6 +23,10 @@ type openLoop struct {
 // startLoop begins to put so many a second.
 func startLoop(e putter, s state, rate int) *openLoop {
 	l := &openLoop{e: e, s: s, end: make(chan struct{})}
+	put := func(due time.Time) { l.over.Go(func() { l.put(due) }) }
+	if _, ok := e.(*floor); ok {
+		put = l.put // it is for one writer, which is late when one before was
+	}
 	l.over.Go(func() {
 		begun := time.Now()
 		for i := 0; ; i++ {
@@ -35,7 +39,7 @@ func startLoop(e putter, s state, rate int) *openLoop {
 				return
 			default:
 			}
-			l.over.Go(func() { l.put(due) })
+			put(due)
 		}
 	})
 	return l
@@ -62,8 +66,8 @@ func (l *openLoop) longest() (time.Duration, error) {
 }
 
 // stop ends the loop when all that began has ended.
-func (l *openLoop) stop() (count int, err error) {
+func (l *openLoop) stop() error {
 	close(l.end)
 	l.over.Wait()
-	return l.count, l.err
+	return l.err
 }

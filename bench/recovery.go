@@ -5,10 +5,8 @@ import (
 	"slices"
 )
 
-const (
-	logRecordsOf = 10_000 // of the log that is recovered with the state
-	budget       = 2.0    // seconds: RecoveryBudget as it is by default
-)
+// logRecordsOf is how many records the log has that is recovered with the state.
+const logRecordsOf = 10_000
 
 // runRecovery measures how long a state takes to be there again after a crash,
 // from a disk of which nothing is in the page cache.
@@ -56,7 +54,7 @@ func runRecovery(c config) error {
 		}
 	}
 	full.print()
-	atMost("first reply with a full log, the slowest, seconds", slices.Max(full.values[[2]string{ours, "first ms"}])/1e3, budget)
+	atMost("first reply with a full log, the slowest, seconds", slices.Max(full.values[[2]string{ours, "first ms"}])/1e3, c.budget.Seconds())
 	return nil
 }
 
