@@ -173,6 +173,7 @@ func (db *DB) register(tables []AnyTable) (writes, error) {
 		}
 		from = next
 	}
+	given := map[string]bool{}
 	for _, t := range tables {
 		name := t.tableName()
 		keys, values, err := t.codecs()
@@ -183,6 +184,8 @@ func (db *DB) register(tables []AnyTable) (writes, error) {
 		switch {
 		case name == "" || len(name) > KeyMax:
 			return w, fmt.Errorf("table %q: a name has 1 to %d bytes", name, KeyMax)
+		case given[name]:
+			return w, fmt.Errorf("table %q was given twice", name)
 		case ok && (h.Keys != keys || h.Values != values):
 			return w, fmt.Errorf("table %q has %s keys and %s values, not %s and %s: %w", name, h.Keys, h.Values, keys, values, ErrType)
 		case !ok:
@@ -195,7 +198,7 @@ func (db *DB) register(tables []AnyTable) (writes, error) {
 			known[name], db.names[h.ID] = h, name
 			w.set(change{key: append(prefix(nil, catalog), name...), value: b})
 		}
-		db.ids[t] = h.ID
+		db.ids[t], given[name] = h.ID, true
 	}
 	return w, nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -142,7 +144,7 @@ func (p *pool) take(room int64) (spare, error) {
 		err, changed := p.err, p.changed
 		p.mu.Unlock()
 		if err != nil {
-			return spare{}, fmt.Errorf("%w: %w", ErrFull, err)
+			return spare{}, noSegment(err)
 		}
 		p.poke()
 		select {
@@ -151,6 +153,15 @@ func (p *pool) take(room int64) (spare, error) {
 			return spare{}, ErrClosed
 		}
 	}
+}
+
+// noSegment says why no segment could be made. Where nothing may be written more
+// room does not help.
+func noSegment(err error) error {
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("make a segment of the log: %w", err)
+	}
+	return fmt.Errorf("%w: %w", ErrFull, err)
 }
 
 // admit returns when a frame of so much room will find a segment, whatever
@@ -173,7 +184,7 @@ func (p *pool) admit(ctx context.Context, room int64) error {
 		err, changed := p.err, p.changed
 		p.mu.Unlock()
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrFull, err)
+			return noSegment(err)
 		}
 		p.poke()
 		select {
