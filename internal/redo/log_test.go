@@ -330,6 +330,50 @@ func TestFlipHeaders(t *testing.T) {
 	}
 }
 
+// TestReadMeanwhile: who reads a log that is open is not disturbed when a file
+// that is not in use gets another name.
+func TestReadMeanwhile(t *testing.T) {
+	d := fresh(t)
+	var got []string
+	l, err := read(d, 0, &got)
+	must(t, err)
+	p, err := add(l, "a record")
+	must(t, err)
+	must(t, l.Close())
+	entries, err := d.ReadDir("/log")
+	must(t, err)
+	for _, e := range entries {
+		after, name := d.Crash(0), filepath.Join("/log", e.Name())
+		if _, err := readHeader(after, "/log", mustNumber(t, e.Name())); !errors.Is(err, errUnused) {
+			continue
+		}
+		after.Watch(func(op disk.Op) (disk.Verdict, error) {
+			if op.Verb == "open" && op.Name == name {
+				after.Watch(nil)
+				must(t, after.Rename(name, segmentName("/log", 99)))
+			}
+			return disk.Do, nil
+		})
+		got = nil
+		_, _, err := Read(Options{FS: after, Dir: "/log"}, 0, p, func(_ Position, record []byte) error {
+			got = append(got, string(record))
+			return nil
+		})
+		if err != nil || !slices.Equal(got, []string{"a record"}) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func mustNumber(t *testing.T, base string) uint64 {
+	t.Helper()
+	n, ok := segmentNumber(base)
+	if !ok {
+		t.Fatal(base)
+	}
+	return n
+}
+
 // TestRewrite: a file whose fsync fails is not trusted, and nothing is lost;
 // where no other can be written either, everybody is told.
 func TestRewrite(t *testing.T) {

@@ -24,7 +24,7 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 	if o.Room == 0 {
 		o.Room = segmentRoom
 	}
-	files, err := list(o.FS, o.Dir)
+	files, err := list(o.FS, o.Dir, false)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func Read(o Options, from, to Position, yield func(end Position, record []byte) 
 	if o.FS == nil {
 		o.FS = disk.OS{}
 	}
-	files, err := list(o.FS, o.Dir)
+	files, err := list(o.FS, o.Dir, true)
 	if err != nil {
 		return from, false, err
 	}

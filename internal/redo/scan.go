@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -33,8 +34,9 @@ type found struct {
 	next   uint64    // a number that none has
 }
 
-// list looks what files there are.
-func list(d disk.FS, dir string) (found, error) {
+// list looks what files there are. Where the log is open one that is not needed
+// may get another name meanwhile.
+func list(d disk.FS, dir string, open bool) (found, error) {
 	out := found{next: 1}
 	entries, err := d.ReadDir(dir)
 	if err != nil {
@@ -52,6 +54,7 @@ func list(d disk.FS, dir string) (found, error) {
 		out.next = max(out.next, n+1)
 		s, err := readHeader(d, dir, n)
 		switch {
+		case open && errors.Is(err, fs.ErrNotExist):
 		case errors.Is(err, errUnused):
 			out.spare = append(out.spare, n)
 		case err != nil:
