@@ -12,7 +12,7 @@ const (
 	// KeyMax is the size of the largest key as it is encoded, in bytes.
 	KeyMax = 64 << 10
 	// TransactionMax is how much the keys and values that a transaction changes may
-	// take as they are encoded, with 8 bytes for each, in bytes.
+	// take as they are encoded, with 12 bytes for each pair, in bytes.
 	TransactionMax = 16 << 20
 )
 
@@ -59,14 +59,19 @@ func (tx *Tx) call(f func(*Tx) error) (err error) {
 	return f(tx)
 }
 
-// table is the number of a table, for an operation in the closure.
-func (tx *Tx) table(t AnyTable) uint32 {
+// live lets only an operation in the closure pass.
+func (tx *Tx) live() {
 	if tx.ended {
 		panic("durable: a transaction is used after its closure has returned")
 	}
 	if tx.failed != nil {
 		panic(unwinding{})
 	}
+}
+
+// table is the number of a table, for an operation in the closure.
+func (tx *Tx) table(t AnyTable) uint32 {
+	tx.live()
 	id, ok := tx.db.ids[t]
 	if !ok {
 		tx.fail(fmt.Errorf("table %q was not given to Open", t.tableName()))
@@ -94,11 +99,11 @@ func (tx *Tx) set(c change) {
 	if n := len(c.key) - tablePrefix; n > KeyMax {
 		tx.fail(fmt.Errorf("key of %d bytes, at most %d: %w", n, KeyMax, ErrTooLarge))
 	}
-	if n := tx.writes.bytes + c.size(); n > TransactionMax {
-		tx.fail(fmt.Errorf("transaction of %d bytes, at most %d: %w", n, TransactionMax, ErrTooLarge))
-	}
 	tx.writes.set(c)
 	tx.changed++
+	if n := tx.writes.bytes; n > TransactionMax {
+		tx.fail(fmt.Errorf("transaction of %d bytes, at most %d: %w", n, TransactionMax, ErrTooLarge))
+	}
 }
 
 const (
@@ -127,7 +132,10 @@ func (tx *Tx) scan(from, to []byte, yield func(change) bool) {
 			if c.deleted {
 				return true
 			}
-			if more = yield(c); more && tx.changed != changed {
+			if more = yield(c); more {
+				tx.live() // what pulls may have kept this
+			}
+			if more && tx.changed != changed {
 				next, ahead = append(slices.Clone(c.key), 0), scanFirst
 				return false
 			}
