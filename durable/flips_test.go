@@ -30,7 +30,6 @@ type flips struct {
 	all   *states
 	last  int64
 	disk  *durabletest.Disk
-	files []string
 	kinds map[string]*flipCount
 	why   []string // what was wrong
 }
@@ -57,20 +56,17 @@ func newFlips(t testing.TB, seed uint64) *flips {
 			t.Fatal(err)
 		}
 	}
-	list, err := f.disk.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range list {
-		f.files = append(f.files, path.Join(dir, e.Name()))
-	}
 	return f
 }
 
 // flip flips a bit anywhere in a file, or in its first bytes, or in one of its
 // last; now and then two of one file.
 func (f *flips) flip(d *durabletest.Disk) (name string, bits []int64) {
-	name = f.files[f.rand.IntN(len(f.files))]
+	files, err := d.ReadDir(dir)
+	if err != nil {
+		f.Fatal(err)
+	}
+	name = path.Join(dir, files[f.rand.IntN(len(files))].Name())
 	fi, err := d.Lstat(name)
 	if err != nil {
 		f.Fatal(err)
@@ -224,4 +220,57 @@ func TestFlips(t *testing.T) {
 		}
 		t.Logf("seed %d: %d flips\n%s", *flipsSeed, *flipsN, f.table())
 	})
+}
+
+// TestFlipsLate flips bits under a database that is open and has all in memory.
+// Verify looks, the next checkpoint makes anew what was damaged, and nothing is
+// lost.
+func TestFlipsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlips(quietLog{t}, *flipsSeed)
+		damaged := 0
+		for range *flipsN / 3 {
+			d := f.disk.Kill()
+			f.disk = f.disk.Kill()
+			name, bits, found, err := f.late(d)
+			if err != nil {
+				t.Errorf("%s, bits %v: %v", name, bits, err)
+			}
+			if found {
+				damaged++
+			}
+		}
+		t.Logf("seed %d: %d of %d flips were found by Verify", *flipsSeed, damaged, *flipsN/3)
+	})
+}
+
+// late flips something under an open database.
+func (f *flips) late(d *durabletest.Disk) (name string, bits []int64, found bool, err error) {
+	s, err := start(d, dir, 4)
+	if err != nil {
+		return "", nil, false, err
+	}
+	n, err := s.whole(f.all)
+	if err != nil {
+		return "", nil, false, errors.Join(err, s.Close())
+	}
+	synctest.Wait() // until the files of the log are made
+	name, bits = f.flip(d)
+	err = s.Verify(context.Background())
+	if found = err != nil; found && !isDamage(err) {
+		return name, bits, found, errors.Join(err, s.Close())
+	}
+	err = s.Update(context.Background(), func(tx *durable.Tx) error { s.do(tx, n); return nil })
+	err = errors.Join(err, s.Checkpoint(context.Background()), s.Close())
+	if err != nil {
+		return name, bits, found, err
+	}
+	if s, err = start(d.Cut(durabletest.LoseAll), dir, 4); err != nil {
+		return name, bits, found, err
+	}
+	n, err = s.whole(f.all)
+	if err == nil && n != f.last {
+		err = &lostError{n, f.last}
+	}
+	return name, bits, found, errors.Join(err, s.Close())
 }
