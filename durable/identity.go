@@ -39,6 +39,7 @@ func openDir(d disk.FS, dir string) (id identity, lock io.Closer, err error) {
 	}
 	switch id, err = readIdentity(d, dir); {
 	case err == nil:
+		_ = id.check(d, dir) // one line was enough, and the other is written anew if that can be
 		err = d.SyncDir(dir) // whoever made it may have been killed before: nothing else gets a name earlier
 	case errors.Is(err, fs.ErrNotExist):
 		id, err = makeIdentity(d, dir)
@@ -64,6 +65,19 @@ func makeIdentity(d disk.FS, dir string) (id identity, err error) {
 	}
 	_, _ = rand.Read(id[:]) // never fails
 	return id, disk.WriteFile(d, filepath.Join(dir, identityName), id.text())
+}
+
+// check says whether the file is damaged, and writes it anew then.
+func (id identity) check(d disk.FS, dir string) error {
+	name := filepath.Join(dir, identityName)
+	b, err := disk.ReadFile(d, name, 4096)
+	if err == nil && bytes.Equal(b, id.text()) {
+		return nil
+	}
+	if err == nil {
+		err = errSum
+	}
+	return &DamageError{File: identityName, Why: errors.Join(err, disk.WriteFile(d, name, id.text()))}
 }
 
 // syncAbove makes the name of a directory durable, and the names of those above

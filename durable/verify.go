@@ -23,7 +23,7 @@ func (db *DB) Verify(ctx context.Context) error {
 	list := db.saved.generations()
 	err := errors.Join(db.saved.verify(ctx, list), db.saved.others(list))
 	_, _, lerr := redo.Read(db.logOptions(), oldestPosition(list), db.log.Durable(), checkRecord)
-	return errors.Join(err, logDamage(lerr), db.scrub(ctx, 0))
+	return errors.Join(err, logDamage(lerr), db.scrub(ctx, 0), db.id.check(db.o.FS, db.o.Dir))
 }
 
 // oldestPosition is where the log begins that generations need.
