@@ -174,7 +174,16 @@ func readSegment(d disk.FS, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, fi.Size())
+	n, err := f.ReadAt(b, 0)
+	if errors.Is(err, io.EOF) {
+		err = nil // it was cut short meanwhile
+	}
+	return b[:n], err
 }
 
 // laterFrame looks for a frame behind a place that knows of a position to be
