@@ -87,7 +87,7 @@ func (db *DB) save(ctx context.Context, parts []part, at redo.Position) error {
 	}
 	// From here on the generation is there, also after a power cut.
 	db.tree.settle(parts)
-	oldest, more := db.saved.add(g, db.o.Generations)
+	oldest, more := db.saved.add(g)
 	if !db.saved.keep.TryLock() {
 		return nil // somebody reads what is not needed: the next one takes it away
 	}

@@ -115,7 +115,7 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 func newDB(o Options, id identity, lock io.Closer) *DB {
 	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: make(chan struct{}, 1)}
 	db.tree.load = db.load
-	db.saved = saved{fs: o.FS, dir: o.Dir, id: id, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
+	db.saved = saved{fs: o.FS, dir: o.Dir, id: id, kept: o.Generations, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
 	return db
 }
 
@@ -144,7 +144,7 @@ func (db *DB) recover(ctx context.Context, tables []AnyTable) (*Recovery, error)
 // ground makes the tree of the newest generation that is whole, and adds what is
 // wrong with newer ones.
 func (db *DB) ground(r *Recovery, damaged *[]error) error {
-	leaves, bad, err := db.saved.find(db.o.Generations)
+	leaves, bad, err := db.saved.find()
 	if err != nil {
 		return err
 	}

@@ -14,13 +14,16 @@ import (
 
 // saved is what lies on the disk beside the log.
 type saved struct {
-	fs  disk.FS
-	dir string
-	id  identity
+	fs   disk.FS
+	dir  string
+	id   identity
+	kept int // generations
 
+	once sync.Once    // for older
 	keep sync.RWMutex // held while files are read that may be removed; taken before mu
 	mu   sync.Mutex   // guards the rest
 	list []generation // that can be recovered from, the newest first
+	rest []uint64     // files that older looks at
 	open map[uint64]disk.File
 	size map[uint64]int64 // of files
 	next uint64           // number of the next one; of whoever makes it
@@ -44,6 +47,7 @@ func (db *DB) Generations() []Generation {
 }
 
 func (s *saved) generations() []generation {
+	s.once.Do(s.older)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.list)
@@ -114,14 +118,15 @@ func (s *saved) leaf(at *stored) (base, runs *block, err error) {
 
 // add makes a generation the newest one, and forgets those that are not kept.
 // It returns the oldest that is, if there are more than that.
-func (s *saved) add(g generation, kept int) (oldest generation, more bool) {
+func (s *saved) add(g generation) (oldest generation, more bool) {
+	s.once.Do(s.older)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = slices.Insert(s.list, 0, g)
 	s.size[g.number] = g.total
-	if more = len(s.list) >= kept; more {
-		s.list = s.list[:kept]
-		oldest = s.list[kept-1]
+	if more = len(s.list) >= s.kept; more {
+		s.list = s.list[:s.kept]
+		oldest = s.list[s.kept-1]
 	}
 	return oldest, more
 }
@@ -186,12 +191,11 @@ func (s *saved) close() (err error) {
 // find looks for generations, and returns the leaves of the newest that can be
 // used, and what is wrong with others. ErrNewer ends it: a newer one may be
 // there that only a newer version can read.
-func (s *saved) find(kept int) (leaves []indexed, damaged []error, err error) {
+func (s *saved) find() (leaves []indexed, damaged []error, err error) {
 	entries, err := s.fs.ReadDir(s.dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	sizes := s.size
 	var numbers []uint64
 	for _, e := range entries {
 		n, ok := generationNumber(e.Name())
@@ -202,7 +206,7 @@ func (s *saved) find(kept int) (leaves []indexed, damaged []error, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		sizes[n] = fi.Size()
+		s.size[n] = fi.Size()
 		numbers = append(numbers, n)
 	}
 	slices.SortFunc(numbers, func(a, b uint64) int { return cmp.Compare(b, a) })
@@ -210,23 +214,42 @@ func (s *saved) find(kept int) (leaves []indexed, damaged []error, err error) {
 		if i == 0 {
 			s.next = n + 1
 		}
-		g, list, err := readGeneration(s.fs, s.dir, s.id, n)
-		if err == nil {
-			err = whole(list, sizes)
-		}
-		switch {
-		case errors.Is(err, ErrNewer):
+		g, list, err := s.read(n)
+		if errors.Is(err, ErrNewer) {
 			return nil, nil, err
-		case err == nil && len(s.list) < kept:
+		}
+		if err == nil {
+			s.list, s.rest = []generation{g}, numbers[i+1:]
+			return list, damaged, nil
+		}
+		damaged = append(damaged, s.damaged(extent{file: n}, err))
+	}
+	return nil, damaged, nil
+}
+
+// read reads a generation whose files are there.
+func (s *saved) read(number uint64) (generation, []indexed, error) {
+	g, leaves, err := readGeneration(s.fs, s.dir, s.id, number)
+	if err == nil {
+		err = whole(leaves, s.size)
+	}
+	return g, leaves, err
+}
+
+// older adds what can be recovered from beside the newest generation. Nobody
+// waits for that at the start.
+func (s *saved) older() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.rest {
+		if len(s.list) == s.kept {
+			break
+		}
+		if g, _, err := s.read(n); err == nil {
 			s.list = append(s.list, g)
-			if leaves == nil {
-				leaves = list
-			}
-		case err != nil && len(s.list) == 0:
-			damaged = append(damaged, s.damaged(extent{file: n}, err))
 		}
 	}
-	return leaves, damaged, nil
+	s.rest = nil
 }
 
 // whole checks that the files of leaves are there and long enough.
