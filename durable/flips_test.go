@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -273,4 +274,68 @@ func (f *flips) late(d *durabletest.Disk) (name string, bits []int64, found bool
 		err = &lostError{n, f.last}
 	}
 	return name, bits, found, errors.Join(err, s.Close())
+}
+
+// TestVerifyIndexes flips the same bit in both indexes of each generation's file:
+// Verify says so, of whichever it is.
+func TestVerifyIndexes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if why := newFlips(quietLog{t}, 1).indexes(10); why != "" {
+			t.Error(why)
+		}
+	})
+}
+
+// indexes does that so often with each file, and returns what is wrong.
+func (f *flips) indexes(times int) (why string) {
+	files, err := f.disk.ReadDir(dir)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, e := range files {
+		name := path.Join(dir, e.Name())
+		if path.Ext(name) != ".gen" {
+			continue
+		}
+		for n := range times {
+			d := f.disk.Kill()
+			f.disk = f.disk.Kill()
+			at, size := f.index(d, name)
+			bit := f.rand.Int64N(size * 8)
+			flip := func() error { return errors.Join(d.Flip(name, at*8+bit), d.Flip(name, (at+size)*8+bit)) }
+			err := error(nil)
+			if n%2 == 0 { // before it is opened, or behind it
+				err = flip()
+			}
+			s, oerr := start(d, dir, 4)
+			if n%2 != 0 {
+				err = flip()
+			}
+			if err != nil {
+				f.Fatal(err)
+			}
+			if err = oerr; err == nil {
+				err = s.Verify(context.Background())
+				_ = s.Close()
+			}
+			if !isDamage(err) {
+				return fmt.Sprintf("%s, bit %d of both indexes: Verify says: %v", name, bit, err)
+			}
+		}
+	}
+	return ""
+}
+
+// index is where the first index of a file is, as its header says.
+func (f *flips) index(d *durabletest.Disk, name string) (at, size int64) {
+	h, err := d.Open(name)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer h.Close()
+	b := make([]byte, 56)
+	if _, err := h.ReadAt(b, 0); err != nil {
+		f.Fatal(err)
+	}
+	return int64(binary.LittleEndian.Uint64(b[40:])), int64(binary.LittleEndian.Uint64(b[48:]))
 }
