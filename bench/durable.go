@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wakepoint/wakepoint/durable"
@@ -99,42 +100,44 @@ func (d *durableEngine) newest() uint64 {
 const fullWithin = 10 * time.Minute
 
 // logFull commits as fast as it can until the log is nearly as long as it is
-// ever let to be: two checkpoints say how often they come, and the crash comes
-// just before the next would end.
+// ever let to be: as many commits came since a checkpoint ended as came between
+// any two of them before, less a little. Then comes the crash.
 func logFull(t task, m maker) (engine, result, error) {
 	e, err := m.open(t.Dir, parallel)
 	if err != nil {
 		return nil, nil, err
 	}
 	d, s := e.(*durableEngine), newState(t.Keys, t.Value)
+	var count atomic.Int64
 	failed := make(chan error, 1)
-	go func() { failed <- putForever(e, s) }()
-	begun, last, times := time.Now(), d.newest(), []time.Time{}
-	for len(times) < 2 {
+	go func() { failed <- putForever(e, s, &count) }()
+	begun, last, since, most := time.Now(), d.newest(), int64(0), int64(0)
+	for ends := 0; ends < 3 || count.Load()-since < most*9/10; {
 		select {
 		case err := <-failed:
 			return nil, nil, err
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(time.Millisecond):
 		}
 		if time.Since(begun) > fullWithin {
 			return nil, nil, fmt.Errorf("no checkpoint came by itself within %v", fullWithin)
 		}
 		if n := d.newest(); n != last {
-			last, times = n, append(times, time.Now())
+			now := count.Load()
+			last, ends, since, most = n, ends+1, now, max(most*9/10, now-since) // one that never comes again is forgotten
 		}
 	}
-	time.Sleep(times[1].Sub(times[0]) * 95 / 100)
-	return e, result{}, nil
+	return e, result{"commits": float64(count.Load() - since)}, nil
 }
 
-// putForever commits until that fails.
-func putForever(e putter, s state) error {
+// putForever commits until that fails, and counts.
+func putForever(e putter, s state, count *atomic.Int64) error {
 	var wg sync.WaitGroup
 	errs := make([]error, parallel)
 	for w := range parallel {
 		wg.Go(func() {
 			for errs[w] == nil {
 				errs[w] = putAny(e, s)
+				count.Add(1)
 			}
 		})
 	}
