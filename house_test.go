@@ -84,9 +84,10 @@ var never = [][2]string{
 // blackBox are the folders whose packages see the product from outside: they
 // import nothing of it, beyond each other, but what is named here.
 var blackBox = map[string][]string{
-	"test":    {"internal/vmtest"},
-	"bench":   {"durable"},
-	"scripts": nil,
+	"test":     {"internal/vmtest"},
+	"bench":    {"durable"},
+	"examples": {"durable"},
+	"scripts":  nil,
 }
 
 // Limits of size. Package limits count what is not a test.
