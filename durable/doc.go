@@ -19,6 +19,33 @@
 // durable. Checkpoints are made in the background, as often as it takes to be
 // back within Options.RecoveryBudget.
 //
+// # Promises
+//
+// When Update has returned nil, what it did is durable, and all that it saw. When
+// it has returned an error, nothing was changed, with two exceptions: ErrUnknown
+// says that the context ended on the way to the disk, and ErrPoisoned that the
+// disk refused; then it is there as a whole or not at all after the next Open.
+// When View has returned nil, what it saw is durable: it can be told to others.
+//
+// Updates are strictly serializable: they run one at a time, and each sees all
+// that were before it. They wait for the disk together. A view sees one instant
+// and holds up nobody.
+//
+// Tables hold bytes: what Get returns is the caller's, and what was given to Put
+// does not change with the caller's. Keys are in the order of their bytes, and
+// the codecs of KeyOf keep the order of strings, numbers and times.
+//
+// What is damaged on the disk is told of, by a *DamageError that names the file,
+// and never taken for a key that is not there. At least three generations are
+// kept, with the log behind the oldest, and damage is mended from them where that
+// can be.
+//
+// State fits into memory, and one process at a time has a directory open. Keys
+// have at most KeyMax bytes, transactions TransactionMax.
+//
+// The formats, and what is promised when as a table, stand in doc/durable.md.
+// Package durabletest cuts the power under your own server, in a test.
+//
 // # What durable means
 //
 // Nothing is acknowledged before the system says that it is on the disk. What
