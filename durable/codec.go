@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -226,8 +227,9 @@ var (
 func (cborValue[V]) Name() string { return "cbor" }
 
 func (cborValue[V]) Append(dst []byte, v V) ([]byte, error) {
-	b, err := cborEnc.Marshal(v)
-	return append(dst, b...), err
+	b := bytes.NewBuffer(dst)
+	err := cborEnc.MarshalToBuffer(v, b)
+	return b.Bytes(), err
 }
 
 func (cborValue[V]) Decode(b []byte) (v V, err error) {

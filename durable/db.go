@@ -49,6 +49,7 @@ type DB struct {
 	ids   map[AnyTable]uint32
 	names map[uint32]string // of all tables, by number
 	turn  chan struct{}     // holds one while a closure of Update runs
+	arena []byte            // of whoever has the turn: for what a transaction changes
 	gate  gate
 	saved saved
 	pacer *pacer
@@ -99,7 +100,8 @@ func (db *DB) transact(ctx context.Context, f func(*Tx) error) (end redo.Positio
 	var large []*leaf
 	defer func() { db.tree.grown(large) }()
 	defer func() { <-db.turn }()
-	tx := &Tx{db: db, at: now, writable: true}
+	tx := &Tx{db: db, at: now, writable: true, arena: db.arena}
+	db.arena = nil
 	if err := tx.call(f); err != nil {
 		return db.tree.applied, false, err
 	}
@@ -107,8 +109,14 @@ func (db *DB) transact(ctx context.Context, f func(*Tx) error) (end redo.Positio
 		return db.tree.applied, false, nil
 	}
 	end, large, err = db.commit(ctx, &tx.writes)
+	if cap(tx.arena) <= arenaMax {
+		db.arena = tx.arena[:0] // the record has a copy
+	}
 	return end, err == nil, err
 }
+
+// arenaMax is the largest that is kept for the next transaction, in bytes.
+const arenaMax = 1 << 20
 
 // commit puts changes into the log and the tree. The caller has the turn.
 func (db *DB) commit(ctx context.Context, w *writes) (redo.Position, []*leaf, error) {

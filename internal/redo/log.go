@@ -77,6 +77,7 @@ type Log struct {
 	rested  bool  // nothing was written since its last tick
 	failed  error // ErrPoisoned or ErrClosed
 	used    []segment
+	spare   []byte          // of a batch that was written, for another one
 	suspect map[uint64]bool // files that are not to be used again
 	torn    bool
 
@@ -96,8 +97,11 @@ type batch struct {
 	err  error         // before done
 }
 
-func newBatch(at Position) *batch {
-	return &batch{at: at, buf: make([]byte, frameHeader, 512), done: make(chan struct{}), lead: make(chan struct{}, 1)}
+func newBatch(at Position, buf []byte) *batch {
+	if buf == nil {
+		buf = make([]byte, frameHeader, 512)
+	}
+	return &batch{at: at, buf: buf, done: make(chan struct{}), lead: make(chan struct{}, 1)}
 }
 
 func (b *batch) empty() bool { return len(b.buf) == frameHeader }
@@ -215,7 +219,8 @@ func (l *Log) lead() {
 		kind = kindClosing
 	}
 	end := b.at + Position(aligned(len(b.buf)-frameHeader))
-	l.flight, l.batch = b, newBatch(end)
+	l.flight, l.batch = b, newBatch(end, l.spare)
+	l.spare = nil
 	durable := l.durable
 	l.mu.Unlock()
 
@@ -233,6 +238,9 @@ func (l *Log) lead() {
 	} else {
 		l.durable, l.closing = end, kind == kindClosing
 		l.rested = false
+		if cap(b.buf) <= scratchMax {
+			l.spare = b.buf[:frameHeader]
+		}
 		if !l.armed && l.failed == nil {
 			l.armed = true
 			l.idle.Reset(idle)

@@ -44,7 +44,7 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 			return nil, err
 		}
 	}
-	l := &Log{o: o, durable: t.end, batch: newBatch(t.end), suspect: map[uint64]bool{}, used: files.used, closing: len(t.frames) == 0, torn: t.torn}
+	l := &Log{o: o, durable: t.end, batch: newBatch(t.end, nil), suspect: map[uint64]bool{}, used: files.used, closing: len(t.frames) == 0, torn: t.torn}
 	if n := len(files.used); n > 0 {
 		l.seg = files.used[n-1]
 	}
