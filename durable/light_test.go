@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -67,7 +66,8 @@ func TestNoSystem(t *testing.T) {
 	}
 	program := filepath.Join(t.TempDir(), "program.wasm")
 	goTool(t, "js/wasm", "build", "-o", program, "./testdata/nosystem")
-	run := exec.Command(filepath.Join(runtime.GOROOT(), "lib", "wasm", "go_js_wasm_exec"), program)
+	root := strings.TrimSpace(goTool(t, "js/wasm", "env", "GOROOT"))
+	run := exec.Command(filepath.Join(root, "lib", "wasm", "go_js_wasm_exec"), program)
 	run.Dir = t.TempDir()
 	out, err := run.CombinedOutput()
 	const want = "durable: no FS: js has no file system that can be used here: one must be given: unsupported operation\nwith one: 7 <nil>\n"
