@@ -164,10 +164,9 @@ const (
 
 // plan says which leaves are written whole: those that are nowhere on the disk
 // or mostly changed, and of the others a share, those with most runs first, and
-// when the files hold too much that is not in use those in the oldest one.
+// when the files hold too much that is not in use those in the oldest ones.
 func plan(parts []part, wasteful bool) {
 	var all int64
-	oldest := ^uint64(0)
 	var some []*part
 	parts[0].whole = true // it is a part of the index
 	for i := range parts[1:] {
@@ -177,7 +176,6 @@ func plan(parts []part, wasteful bool) {
 			p.whole = true
 			continue
 		}
-		oldest = min(oldest, p.disk.oldest())
 		if p.loaded {
 			some = append(some, p)
 		}
@@ -190,7 +188,7 @@ func plan(parts []part, wasteful bool) {
 	})
 	room := all / rewriteShare
 	for _, p := range some {
-		if len(p.disk.runs) < rewriteRuns && !(wasteful && p.disk.oldest() == oldest) {
+		if len(p.disk.runs) < rewriteRuns && !wasteful {
 			break
 		}
 		if room -= int64(p.base.size() + p.runs.size()); room < 0 {

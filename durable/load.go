@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,9 @@ func (db *DB) load(l *leaf) error {
 			continue
 		}
 		if err != nil {
-			l.damage = err
+			if !unread(err) {
+				l.damage = err
+			}
 			t.mu.Unlock()
 			return err
 		}
@@ -51,6 +54,9 @@ func (db *DB) load(l *leaf) error {
 		return nil
 	}
 }
+
+// unread says that the disk could not be read, which it may be the next time.
+func unread(err error) bool { return errors.As(err, new(*fs.PathError)) }
 
 // repair makes the leaf of the newest generation anew.
 func (db *DB) repair(l *leaf, why error) (*block, error) {

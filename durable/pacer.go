@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"encoding/binary"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -67,10 +68,10 @@ func (r rates) fitted(a amount, took time.Duration) rates {
 }
 
 const (
-	trialParts = 8
-	trials     = 500 // records that are replayed for a measure
-	trialSize  = 128 // of their values, in bytes
-	trialTwice = 2   // a small tree is faster than a large one
+	trialParts = 3
+	trials     = 4000 // records that are replayed for a measure
+	trialSize  = 128  // of their values, in bytes
+	trialTimes = 4    // as long a replay takes: the tree is larger, and nothing is in the caches
 )
 
 // measure finds out what a replay takes on this machine, if that of the log was
@@ -97,7 +98,7 @@ func (p *pacer) measure() {
 		}
 		best = min(best, time.Since(began))
 	}
-	cost := p.cost.fitted(amount{trials, int64(trials * len(record))}, trialTwice*best)
+	cost := p.cost.fitted(amount{trials, int64(trials * len(record))}, trialTimes*best)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cost = cost
@@ -131,22 +132,35 @@ func (p *pacer) poke() {
 }
 
 // admit holds a transaction back when the log is too long for the budget and
-// will be shorter soon.
+// will be shorter soon: the longer it is, the more.
 func (p *pacer) admit(ctx context.Context) error {
-	for {
-		p.mu.Lock()
-		ok := !p.saving || p.waiting || p.failed || p.replay() < p.budget/holdShare
-		eased := p.eased
-		p.mu.Unlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-eased:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	p.mu.Lock()
+	late := p.late()
+	eased := p.eased
+	p.mu.Unlock()
+	if late == 0 {
+		return nil
 	}
+	timer := time.NewTimer(late)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-eased:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// late is how long a transaction is held back: a millisecond at first, and a
+// second where the log is as long as the budget. mu is held.
+func (p *pacer) late() time.Duration {
+	hold := p.budget / holdShare
+	if !p.saving || p.waiting || p.failed || hold <= 0 || p.replay() < hold {
+		return 0
+	}
+	over := float64(p.replay()-hold) / float64(p.budget-hold)
+	return time.Duration(math.Pow(1000, min(over, 1)) * float64(time.Millisecond))
 }
 
 // hurry says that the log is on its way to where transactions are held back.
@@ -161,6 +175,10 @@ func (p *pacer) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.saving = true
+	select {
+	case <-p.due:
+	default:
+	}
 	p.before.changes += p.since.changes
 	p.before.bytes += p.since.bytes
 	p.since = amount{}

@@ -131,8 +131,11 @@ func (s *saved) add(g generation) (oldest generation, more bool) {
 	return oldest, more
 }
 
+// filesMany is from how many files on a checkpoint tries for fewer.
+const filesMany = 64
+
 // wasteful says that less than half of what the files of the newest generation
-// hold is in use.
+// hold is in use, or that they are too many.
 func (s *saved) wasteful() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +146,7 @@ func (s *saved) wasteful() bool {
 	for _, n := range s.list[0].needs {
 		all += s.size[n]
 	}
-	return all > 2*s.list[0].live+leafMax
+	return all > 2*s.list[0].live+leafMax || len(s.list[0].needs) > filesMany
 }
 
 // clean removes files that no generation needs: keep is held. One that cannot be

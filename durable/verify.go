@@ -11,8 +11,9 @@ import (
 )
 
 // Verify reads all generations that are kept, and the log behind the oldest, and
-// returns what is damaged, each a *DamageError (errors.Join). What can be made
-// anew of memory or of an older generation is, by the next checkpoint.
+// returns what is damaged, each a *DamageError (errors.Join), and other errors of
+// the file system. What can be made anew of memory or of an older generation is,
+// by the next checkpoint.
 func (db *DB) Verify(ctx context.Context) error {
 	if err := db.enter(ctx); err != nil {
 		return err

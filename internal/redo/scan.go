@@ -127,7 +127,11 @@ func live(used []segment) []segment {
 // What is damaged before from is of no interest.
 func (t *tail) segment(d disk.FS, dir string, s segment, from, limit Position, yield func(frame) error) error {
 	name := segmentName(dir, s.number)
-	b, err := readSegment(d, name)
+	end := int64(pageSize) + s.room
+	if limit != ^Position(0) {
+		end = pageSize + int64(limit-s.start)
+	}
+	b, err := readSegment(d, name, end)
 	if err != nil {
 		return err
 	}
@@ -168,7 +172,7 @@ func (t *tail) segment(d disk.FS, dir string, s segment, from, limit Position, y
 	return nil
 }
 
-func readSegment(d disk.FS, name string) ([]byte, error) {
+func readSegment(d disk.FS, name string, end int64) ([]byte, error) {
 	f, err := d.Open(name)
 	if err != nil {
 		return nil, err
@@ -178,10 +182,10 @@ func readSegment(d disk.FS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, fi.Size())
+	b := make([]byte, min(fi.Size(), end))
 	n, err := f.ReadAt(b, 0)
 	if errors.Is(err, io.EOF) {
-		err = nil // it was cut short meanwhile
+		err = nil
 	}
 	return b[:n], err
 }
