@@ -1,9 +1,6 @@
 package durable
 
 import (
-	"bytes"
-	"slices"
-
 	"github.com/wakepoint/wakepoint/internal/redo"
 )
 
@@ -27,7 +24,7 @@ func (e *entry) seen(at redo.Position) *entry {
 // overlay holds the changes of a leaf that are not in a block yet, in the order
 // of their keys.
 type overlay struct {
-	list  []*entry
+	slots
 	bytes int
 }
 
@@ -45,13 +42,6 @@ func (o *overlay) size() int {
 	return o.bytes
 }
 
-func (o *overlay) search(key []byte) (int, bool) {
-	if n := len(o.list); n == 0 || bytes.Compare(o.list[n-1].key, key) < 0 {
-		return n, false // in ascending order, as many are
-	}
-	return slices.BinarySearchFunc(o.list, key, func(e *entry, key []byte) int { return bytes.Compare(e.key, key) })
-}
-
 // get is what a view at a position sees of a key; nil: the overlay says nothing.
 func (o *overlay) get(key []byte, at redo.Position) *entry {
 	if o == nil {
@@ -67,7 +57,7 @@ func (o *overlay) get(key []byte, at redo.Position) *entry {
 func (o *overlay) set(e *entry, newest redo.Position) {
 	i, found := o.search(e.key)
 	if found {
-		old := o.list[i]
+		old := o.list[i].entry
 		switch {
 		case newest >= old.at:
 			e.prev = old
@@ -75,11 +65,11 @@ func (o *overlay) set(e *entry, newest redo.Position) {
 			e.prev = old.prev
 		}
 		o.bytes += len(e.value) - len(old.value)
-		o.list[i] = e
+		o.list[i].entry = e
 		return
 	}
 	o.bytes += e.size()
-	o.list = slices.Insert(o.list, i, e)
+	o.insert(i, e)
 }
 
 // absorb takes in the changes of an older overlay.
@@ -88,14 +78,14 @@ func (o *overlay) absorb(older *overlay) {
 		i, found := o.search(e.key)
 		if !found {
 			o.bytes += e.size()
-			o.list = slices.Insert(o.list, i, e)
+			o.insert(i, e.entry)
 			continue
 		}
-		first := o.list[i]
+		first := o.list[i].entry
 		for first.prev != nil {
 			first = first.prev
 		}
-		first.prev = e
+		first.prev = e.entry
 	}
 }
 
@@ -105,15 +95,15 @@ func (o *overlay) split(key []byte) (left, right *overlay) {
 		return nil, nil
 	}
 	i, _ := o.search(key)
-	return makeOverlay(o.list[:i:i]), makeOverlay(o.list[i:])
+	return makeOverlay(o.part(0, i)), makeOverlay(o.part(i, len(o.list)))
 }
 
-func makeOverlay(list []*entry) *overlay {
-	if len(list) == 0 {
+func makeOverlay(s slots) *overlay {
+	if len(s.list) == 0 {
 		return nil
 	}
-	o := &overlay{list: list}
-	for _, e := range list {
+	o := &overlay{slots: s}
+	for _, e := range s.list {
 		o.bytes += e.size()
 	}
 	return o
