@@ -51,8 +51,6 @@ const (
 	idle        = 10 * time.Millisecond  // after which a frame says that the last one is durable
 	again       = 250 * time.Millisecond // from one try to make a segment to the next
 	rewrites    = 2                      // segments that are tried when one cannot be written
-	gatherMany  = 16                     // records of a batch, from which on more are waited for
-	gatherShare = 4                      // for one part of so many of what a flush takes
 	scratchMax  = 1 << 20                // of a buffer that is kept
 )
 
@@ -69,22 +67,19 @@ type Log struct {
 	pool *pool
 	idle *time.Timer // when nothing was written for a while
 
-	mu       sync.Mutex
-	batch    *batch // what is appended next
-	flight   *batch // what is being written; nil: nothing
-	flying   bool   // somebody writes, or is asked to
-	durable  Position
-	closing  bool  // the last frame only says what is durable
-	armed    bool  // the timer runs
-	rested   bool  // nothing was written since its last tick
-	failed   error // ErrPoisoned or ErrClosed
-	used     []segment
-	took     time.Duration   // of the last flush
-	expected int             // records of the next batch, if all come again
-	enough   chan struct{}   // closed when the batch has as many; nil: nobody waits for that
-	spare    []byte          // of a batch that was written, for another one
-	suspect  map[uint64]bool // files that are not to be used again
-	torn     bool
+	mu      sync.Mutex
+	batch   *batch // what is appended next
+	flight  *batch // what is being written; nil: nothing
+	flying  bool   // somebody writes, or is asked to
+	durable Position
+	closing bool  // the last frame only says what is durable
+	armed   bool  // the timer runs
+	rested  bool  // nothing was written since its last tick
+	failed  error // ErrPoisoned or ErrClosed
+	used    []segment
+	spare   []byte          // of a batch that was written, for another one
+	suspect map[uint64]bool // files that are not to be used again
+	torn    bool
 
 	// Of whoever writes.
 	seg     segment
@@ -95,12 +90,11 @@ type Log struct {
 
 // batch is a frame that is being filled.
 type batch struct {
-	at    Position
-	buf   []byte        // with room for the header
-	count int           // of records
-	done  chan struct{} // closed when it is durable, or never will be
-	lead  chan struct{} // holds one: whoever takes it writes the batch
-	err   error         // before done
+	at   Position
+	buf  []byte        // with room for the header
+	done chan struct{} // closed when it is durable, or never will be
+	lead chan struct{} // holds one: whoever takes it writes the batch
+	err  error         // before done
 }
 
 func newBatch(at Position, buf []byte) *batch {
@@ -121,10 +115,6 @@ func (l *Log) Append(record []byte) Position {
 	b := l.batch
 	b.buf = binary.AppendUvarint(b.buf, uint64(len(record)))
 	b.buf = append(b.buf, record...)
-	if b.count++; b.count == l.expected && l.enough != nil {
-		close(l.enough)
-		l.enough = nil
-	}
 	return b.at + Position(len(b.buf))
 }
 
@@ -224,33 +214,10 @@ func (l *Log) wait(ctx context.Context, b *batch) error {
 	}
 }
 
-// gather gives those that the last flush let go time to join the next batch (half
-// of all commits are gained by that). Of many, some have not come when the others
-// let this one go on: they are waited for, but not for long.
-func (l *Log) gather() {
-	runtime.Gosched()
-	l.mu.Lock()
-	if l.batch.count >= l.expected || l.expected < gatherMany {
-		l.mu.Unlock()
-		return
-	}
-	enough := make(chan struct{})
-	l.enough = enough
-	late := time.NewTimer(l.took / gatherShare)
-	l.mu.Unlock()
-	defer late.Stop()
-	select {
-	case <-enough:
-	case <-late.C:
-	}
-	l.mu.Lock()
-	l.enough = nil
-	l.mu.Unlock()
-}
-
-// lead writes the batch that is appended to.
+// lead writes the batch that is appended to. Those that the last flush let go
+// are given time to join it (half of all commits are gained by that).
 func (l *Log) lead() {
-	l.gather()
+	runtime.Gosched()
 	l.mu.Lock()
 	b, kind := l.batch, kindRecords
 	if b.empty() {
@@ -262,13 +229,11 @@ func (l *Log) lead() {
 	durable := l.durable
 	l.mu.Unlock()
 
-	began := time.Now()
 	err := l.write(b, kind, durable)
-	took := time.Since(began)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.flight, l.took, l.expected = nil, took, b.count+l.batch.count
+	l.flight = nil
 	if err != nil {
 		if l.failed == nil {
 			l.failed = fmt.Errorf("%w: %w", ErrPoisoned, err)
