@@ -48,7 +48,7 @@ type DB struct {
 	tree  tree
 	ids   map[AnyTable]uint32
 	names map[uint32]string // of all tables, by number
-	turn  chan struct{}     // holds one while a closure of Update runs
+	turn  turn              // of closures of Update
 	arena []byte            // of whoever has the turn: for what a transaction changes
 	gate  gate
 	saved saved
@@ -94,12 +94,12 @@ func both(err, waited error) error {
 // transact runs a closure of Update and commits what it changed. What it saw or
 // changed is durable when the log is up to end.
 func (db *DB) transact(ctx context.Context, f func(*Tx) error) (end redo.Position, changed bool, err error) {
-	if err := db.begin(ctx); err != nil {
+	if err := db.turn.take(ctx); err != nil {
 		return 0, false, err
 	}
 	var large []*leaf
 	defer func() { db.tree.grown(large) }()
-	defer func() { <-db.turn }()
+	defer db.turn.give()
 	tx := &Tx{db: db, at: now, writable: true, arena: db.arena}
 	db.arena = nil
 	if err := tx.call(f); err != nil {
@@ -162,39 +162,6 @@ func (db *DB) enter(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// nestedAfter is how long an Update waits for its turn before it looks whether
-// it waits for itself.
-const nestedAfter = time.Second
-
-// turnTries is how often an Update tries to take its turn before it sleeps:
-// about as long as another takes.
-const turnTries = 100
-
-// begin waits for the turn.
-func (db *DB) begin(ctx context.Context) error {
-	for range turnTries {
-		select {
-		case db.turn <- struct{}{}:
-			return nil
-		default:
-		}
-	}
-	late := time.NewTimer(nestedAfter)
-	defer late.Stop()
-	for {
-		select {
-		case db.turn <- struct{}{}:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-late.C:
-			if nested() {
-				return ErrNested
-			}
-		}
-	}
 }
 
 // nested says whether the caller was called by a closure of Update.

@@ -113,7 +113,7 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 }
 
 func newDB(o Options, id identity, lock io.Closer) *DB {
-	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: make(chan struct{}, 1)}
+	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: newTurn()}
 	db.tree.load = db.load
 	db.saved = saved{fs: o.FS, dir: o.Dir, id: id, kept: o.Generations, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
 	return db
