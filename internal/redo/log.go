@@ -193,24 +193,27 @@ func (l *Log) wait(ctx context.Context, b *batch) error {
 	first := !l.flying && l.failed == nil && b == l.batch
 	l.flying = l.flying || first
 	l.mu.Unlock()
-	lead := b.lead
 	if first {
-		lead = make(chan struct{}, 1)
-		lead <- struct{}{}
+		l.fly(ctx)
 	}
 	for {
 		select {
 		case <-b.done:
 			return b.err
-		case <-lead:
-			if ctx.Done() == nil {
-				l.lead()
-			} else {
-				go l.lead() // it goes on when the context ends
-			}
+		case <-b.lead:
+			l.fly(ctx)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// fly writes a batch, which goes on when the context ends.
+func (l *Log) fly(ctx context.Context) {
+	if ctx.Done() == nil {
+		l.lead()
+	} else {
+		go l.lead()
 	}
 }
 

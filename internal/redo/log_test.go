@@ -59,6 +59,23 @@ func text(r *rand.Rand, n int) string {
 	return fmt.Sprintf("%06d ", n) + strings.Repeat("x", r.IntN(900))
 }
 
+// TestGivenUp: who gave up waiting, also at once, holds up nobody that comes later.
+func TestGivenUp(t *testing.T) {
+	l, err := read(fresh(t), 0, new([]string))
+	must(t, err)
+	given, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 100 {
+		must(t, l.Reserve(context.Background(), 6))
+		p := l.Append([]byte("record"))
+		if err := l.Wait(given, p); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		must(t, l.Wait(context.Background(), p))
+	}
+	must(t, l.Close())
+}
+
 // TestLog: what was written is read, from the beginning and from any record on,
 // over many segments, and old ones are used again.
 func TestLog(t *testing.T) {
