@@ -44,7 +44,7 @@ func (t *tree) freeze() (parts []part, at redo.Position) {
 
 // Checkpoint makes a generation of all that is applied, now. It is done at
 // intervals in any case. When it returns nil, the generation is durable, or
-// there was nothing new.
+// there was nothing new. In a closure of View it would wait for that view.
 func (db *DB) Checkpoint(ctx context.Context) error {
 	if err := db.enter(ctx); err != nil {
 		return err
