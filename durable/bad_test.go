@@ -121,8 +121,9 @@ func TestNewer(t *testing.T) {
 		"record": func(t *testing.T, dir string, _ identity) {
 			log, err := redo.Open(redo.Options{Dir: dir, Room: 1 << 18}, 0, func(redo.Position, []byte) error { return nil })
 			must(t, err)
-			must(t, log.Reserve(ctx, 9))
-			must(t, log.Wait(ctx, log.Append([]byte("\x02whatever"))))
+			end, err := log.Append(ctx, []byte("\x02whatever"))
+			must(t, err)
+			must(t, log.Wait(ctx, end))
 			must(t, log.Close())
 		},
 	} {

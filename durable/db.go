@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -41,19 +42,19 @@ type Options struct {
 
 // DB is an open database.
 type DB struct {
-	o     Options
-	id    identity
-	lock  io.Closer // of the directory
-	log   *redo.Log
-	tree  tree
-	ids   map[AnyTable]uint32
-	names map[uint32]string // of all tables, by number
-	turn  turn              // of closures of Update
-	arena []byte            // of whoever has the turn: for what a transaction changes
-	gate  gate
-	saved saved
-	pacer *pacer
-	tasks tasks
+	o      Options
+	id     identity
+	lock   io.Closer // of the directory
+	log    *redo.Log
+	tree   tree
+	ids    map[AnyTable]uint32
+	names  map[uint32]string // of all tables, by number
+	turn   *turn             // of closures of Update
+	memory memory            // of whoever has the turn
+	gate   gate
+	saved  saved
+	pacer  *pacer
+	tasks  tasks
 }
 
 // Update runs a closure that may change tables, and returns when what it did is
@@ -100,8 +101,8 @@ func (db *DB) transact(ctx context.Context, f func(*Tx) error) (end redo.Positio
 	var large []*leaf
 	defer func() { db.tree.grown(large) }()
 	defer db.turn.give()
-	tx := &Tx{db: db, at: now, writable: true, arena: db.arena}
-	db.arena = nil
+	tx := &Tx{db: db, at: now, writable: true}
+	db.memory.lend(tx)
 	if err := tx.call(f); err != nil {
 		return db.tree.applied, false, err
 	}
@@ -109,22 +110,17 @@ func (db *DB) transact(ctx context.Context, f func(*Tx) error) (end redo.Positio
 		return db.tree.applied, false, nil
 	}
 	end, large, err = db.commit(ctx, &tx.writes)
-	if cap(tx.arena) <= arenaMax {
-		db.arena = tx.arena[:0] // the record has a copy
-	}
+	db.memory.back(tx)
 	return end, err == nil, err
 }
 
-// arenaMax is the largest that is kept for the next transaction, in bytes.
-const arenaMax = 1 << 20
-
 // commit puts changes into the log and the tree. The caller has the turn.
 func (db *DB) commit(ctx context.Context, w *writes) (redo.Position, []*leaf, error) {
-	record, entries := w.record()
-	if err := db.log.Reserve(ctx, len(record)); err != nil {
+	record, entries := db.memory.record(w)
+	end, err := db.log.Append(ctx, record)
+	if err != nil {
 		return 0, nil, err
 	}
-	end := db.log.Append(record)
 	large := db.tree.apply(entries, end)
 	db.pacer.wrote(len(entries), len(record))
 	return end, large, nil
@@ -184,42 +180,42 @@ func nested() bool {
 
 // gate lets calls in until it is closed.
 type gate struct {
-	mu     sync.Mutex
-	n      int // calls that are in
-	closed bool
-	empty  chan struct{} // closed when the last one has left
+	in    atomic.Int64 // calls that are in, and gateClosed
+	once  sync.Once
+	empty chan struct{} // closed when the last one has left
 }
 
+// gateClosed is more than there are calls.
+const gateClosed = 1 << 40
+
+func newGate() gate { return gate{empty: make(chan struct{})} }
+
 func (g *gate) enter() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return ErrClosed
+	if g.in.Add(1) < gateClosed {
+		return nil
 	}
-	g.n++
-	return nil
+	g.leave()
+	return ErrClosed
 }
 
 func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.n--; g.n == 0 && g.closed {
-		close(g.empty)
+	if g.in.Add(-1) == gateClosed {
+		g.once.Do(func() { close(g.empty) })
 	}
 }
 
 // close waits until all are out; false: it was closed before.
 func (g *gate) close() bool {
-	g.mu.Lock()
-	if g.closed {
-		g.mu.Unlock()
-		return false
+	for {
+		n := g.in.Load()
+		if n >= gateClosed {
+			return false
+		}
+		if g.in.CompareAndSwap(n, n+gateClosed+1) {
+			break
+		}
 	}
-	g.closed, g.empty = true, make(chan struct{})
-	if g.n == 0 {
-		close(g.empty)
-	}
-	g.mu.Unlock()
+	g.leave()
 	<-g.empty
 	return true
 }

@@ -72,7 +72,7 @@ func (db *DB) inspect(ctx context.Context, r *Report) error {
 	r.Generations = db.Generations()
 	from := db.tree.applied
 	end, torn, err := redo.Read(db.logOptions(), from, now, func(end redo.Position, record []byte) error {
-		entries, err := parseRecord(record)
+		entries, err := db.memory.parse(record)
 		if err != nil {
 			return err
 		}

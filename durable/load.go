@@ -134,8 +134,9 @@ func (db *DB) rebuild(number uint64, low, high []byte, to redo.Position) (*block
 		})
 	}
 	over := &overlay{}
+	var m memory
 	_, _, err = redo.Read(db.logOptions(), g.position, to, func(_ redo.Position, record []byte) error {
-		entries, err := parseRecord(record)
+		entries, err := m.parse(record)
 		for i := range entries {
 			if in(entries[i].key) {
 				over.set(&entries[i], 0)

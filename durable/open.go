@@ -113,7 +113,7 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 }
 
 func newDB(o Options, id identity, lock io.Closer) *DB {
-	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: newTurn()}
+	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: newTurn(), gate: newGate()}
 	db.tree.load = db.load
 	db.saved = saved{fs: o.FS, dir: o.Dir, id: id, kept: o.Generations, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
 	return db
@@ -173,7 +173,7 @@ func (db *DB) ground(r *Recovery, damaged *[]error) error {
 func (db *DB) replay(ctx context.Context, r *Recovery) (time.Duration, error) {
 	began := time.Now()
 	log, err := redo.Open(db.logOptions(), db.tree.applied, func(end redo.Position, record []byte) error {
-		entries, err := parseRecord(record)
+		entries, err := db.memory.parse(record)
 		if err != nil {
 			return fmt.Errorf("record that ends at %d: %w", end, err)
 		}

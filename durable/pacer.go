@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/redo"
@@ -24,6 +25,7 @@ type pacer struct {
 	since   amount // in the log since the last checkpoint's instant
 	before  amount // and before that, as long as the checkpoint is not durable
 	saving  bool
+	tight   atomic.Bool   // transactions are held back
 	waiting bool          // for a view: holding back would not help
 	failed  bool          // the last one did: the same
 	eased   chan struct{} // closed when something was
@@ -82,7 +84,8 @@ func (p *pacer) measure() {
 	}
 	var w writes
 	w.set(change{key: make([]byte, 16), value: make([]byte, trialSize)})
-	record, _ := w.record()
+	var m memory
+	record, _ := m.record(&w)
 	best := time.Hour // of what others on the machine did not disturb
 	for range trialParts {
 		t := tree{leaves: []*leaf{{loaded: true}, {low: []byte{0}, loaded: true}}, load: func(*leaf) error { return nil }}
@@ -90,7 +93,7 @@ func (p *pacer) measure() {
 		for i := range uint64(trials) {
 			b := slices.Clone(record)
 			binary.BigEndian.PutUint64(b[4:], i*0x9e3779b97f4a7c15) // scattered
-			entries, err := parseRecord(b)
+			entries, err := m.parse(b)
 			if err != nil {
 				return // cannot be: it was made here
 			}
@@ -119,7 +122,10 @@ func (p *pacer) replay() time.Duration {
 func (p *pacer) wrote(changes, bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.add(amount{int64(changes), int64(bytes)}) > p.budget/dueShare && !p.saving {
+	switch took := p.add(amount{int64(changes), int64(bytes)}); {
+	case p.saving:
+		p.tight.Store(p.late() > 0)
+	case took > p.budget/dueShare:
 		p.poke()
 	}
 }
@@ -134,6 +140,9 @@ func (p *pacer) poke() {
 // admit holds a transaction back when the log is too long for the budget and
 // will be shorter soon: the longer it is, the more.
 func (p *pacer) admit(ctx context.Context) error {
+	if !p.tight.Load() {
+		return nil
+	}
 	p.mu.Lock()
 	late := p.late()
 	eased := p.eased
@@ -182,6 +191,7 @@ func (p *pacer) begin() {
 	p.before.changes += p.since.changes
 	p.before.bytes += p.since.bytes
 	p.since = amount{}
+	p.tight.Store(p.late() > 0)
 }
 
 // end says what became of it.
@@ -202,6 +212,7 @@ func (p *pacer) stuck(yes bool) {
 }
 
 func (p *pacer) ease() {
+	p.tight.Store(p.late() > 0)
 	close(p.eased)
 	p.eased = make(chan struct{})
 }

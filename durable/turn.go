@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -13,14 +14,17 @@ type turn struct {
 	held    atomic.Bool
 	waiting atomic.Int32
 	free    chan struct{} // holds one: it was let go when somebody waited
+
+	mu   sync.Mutex
+	late chan struct{} // closed when all who wait look whether it is for themselves; nil: no timer runs
 }
 
-func newTurn() turn { return turn{free: make(chan struct{}, 1)} }
+func newTurn() *turn { return &turn{free: make(chan struct{}, 1)} }
 
 const (
 	turnTries = 1000 // before sleeping: about as long as another takes
-	// nestedAfter is how long an Update waits for its turn before it looks whether
-	// it waits for itself.
+	// nestedAfter is how long an Update waits for its turn, at most, before it looks
+	// whether it waits for itself.
 	nestedAfter = time.Second
 )
 
@@ -33,22 +37,40 @@ func (t *turn) take(ctx context.Context) error {
 	}
 	t.waiting.Add(1)
 	defer t.waiting.Add(-1)
-	late := time.NewTimer(nestedAfter)
-	defer late.Stop()
-	for !t.try() {
+	for late := t.look(); !t.try(); {
 		select {
 		case <-t.free:
 		case <-ctx.Done():
 			t.pass()
 			return ctx.Err()
-		case <-late.C:
+		case <-late:
 			if nested() {
 				t.pass()
 				return ErrNested
 			}
+			late = t.look()
 		}
 	}
 	return nil
+}
+
+// look gives a channel that is closed after a while. All who wait have the same:
+// a timer for each would cost more than most of them wait.
+func (t *turn) look() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.late == nil {
+		t.late = make(chan struct{})
+		time.AfterFunc(nestedAfter, t.remind)
+	}
+	return t.late
+}
+
+func (t *turn) remind() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(t.late)
+	t.late = nil
 }
 
 func (t *turn) try() bool { return !t.held.Load() && t.held.CompareAndSwap(false, true) }

@@ -40,6 +40,8 @@ func (w *writes) set(c change) {
 		w.bytes += c.size() - w.pieces[p][i].size()
 		w.pieces[p][i] = c
 		return
+	case len(w.pieces) == 0 && cap(w.pieces) > 0: // of an earlier transaction
+		w.pieces = w.pieces[:1]
 	case len(w.pieces) == 0:
 		w.pieces = append(w.pieces, make(changes, 0, 4))
 	}
@@ -74,22 +76,6 @@ func (w *writes) between(from, to []byte) (out changes) {
 //	1             changes, as in a block, by ascending keys
 const recordChanges byte = 1
 
-// record makes the log's record of all changes, and entries in its memory.
-func (w *writes) record() (record []byte, entries []entry) {
-	record = append(make([]byte, 0, 1+w.bytes), recordChanges)
-	entries = make([]entry, 0, w.count)
-	for _, piece := range w.pieces {
-		for _, c := range piece {
-			at := len(record)
-			record = appendChange(record, c)
-			entries = append(entries, entry{change: c})
-			in := &entries[len(entries)-1].change
-			in.key, in.value = within(record[at:], c)
-		}
-	}
-	return record, entries
-}
-
 // within finds the key and the value of a change in the bytes that it became.
 // The record never grows beyond what was made for it, and so they stay there.
 func within(b []byte, c change) (key, value []byte) {
@@ -97,19 +83,18 @@ func within(b []byte, c change) (key, value []byte) {
 	return got.key, got.value
 }
 
-// parseRecord reads a record. The entries are parts of it.
-func parseRecord(record []byte) ([]entry, error) {
+// parseRecord calls yield for the changes of a record, which are parts of it.
+func parseRecord(record []byte, yield func(change)) error {
 	if len(record) == 0 || record[0] != recordChanges {
-		return nil, ErrNewer
+		return ErrNewer
 	}
-	entries := make([]entry, 0, 4)
 	for rest := record[1:]; len(rest) > 0; {
 		c, n, ok := parseChange(rest)
 		if !ok {
-			return nil, errCodec
+			return errCodec
 		}
-		entries = append(entries, entry{change: c})
+		yield(c)
 		rest = rest[n:]
 	}
-	return entries, nil
+	return nil
 }

@@ -83,11 +83,10 @@ func (c *client) run(d disk.FS) (err error) {
 		var p redo.Position
 		for range 1 + r.IntN(3) {
 			record := fmt.Sprintf("%d %d ", len(c.begun), r.Uint32()) + strings.Repeat("x", r.IntN(900))
-			if err := l.Reserve(context.Background(), len(record)); err != nil {
+			if p, err = l.Append(context.Background(), []byte(record)); err != nil {
 				return err
 			}
 			c.begun = append(c.begun, record)
-			p = l.Append([]byte(record))
 		}
 		if n == 8 {
 			break
@@ -119,14 +118,15 @@ func (c *client) many(d disk.FS) (err error) {
 	write := func(n int) error {
 		one <- struct{}{}
 		record := fmt.Sprintf("%d of %d ", len(c.begun), n) + strings.Repeat("x", 300*n)
-		if err := l.Reserve(context.Background(), len(record)); err != nil {
+		p, err := l.Append(context.Background(), []byte(record))
+		if err != nil {
 			<-one
 			return err
 		}
 		c.begun = append(c.begun, record)
-		p, count := l.Append([]byte(record)), len(c.begun)
+		count := len(c.begun)
 		<-one
-		err := l.Wait(context.Background(), p)
+		err = l.Wait(context.Background(), p)
 		if err == nil {
 			one <- struct{}{}
 			c.acked = max(c.acked, count)
@@ -243,10 +243,10 @@ func forged(t *testing.T) (why string) {
 			binary.LittleEndian.PutUint64(f[16:], uint64(begin)+uint64(at)) // all before it is durable
 			f[24] = 1
 		}
-		if err := l.Reserve(context.Background(), len(record)); err != nil {
+		p, err := l.Append(context.Background(), record)
+		if err != nil {
 			t.Fatal(err)
 		}
-		p := l.Append(record)
 		c.begun = append(c.begun, string(record))
 		synctest.Wait() // until there are enough segments
 		d.CutAt(2)      // the fsync

@@ -22,6 +22,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -72,10 +73,11 @@ type Log struct {
 	flight  *batch // what is being written; nil: nothing
 	flying  bool   // somebody writes, or is asked to
 	durable Position
-	closing bool  // the last frame only says what is durable
-	armed   bool  // the timer runs
-	rested  bool  // nothing was written since its last tick
-	failed  error // ErrPoisoned or ErrClosed
+	closing bool        // the last frame only says what is durable
+	armed   bool        // the timer runs
+	rested  bool        // nothing was written since its last tick
+	failed  error       // ErrPoisoned or ErrClosed
+	over    atomic.Bool // failed is set
 	used    []segment
 	spare   []byte          // of a batch that was written, for another one
 	suspect map[uint64]bool // files that are not to be used again
@@ -106,40 +108,49 @@ func newBatch(at Position, buf []byte) *batch {
 
 func (b *batch) empty() bool { return len(b.buf) == frameHeader }
 
-// Append adds a record and returns the position behind it. Only one caller may
-// append at a time, and no other may run in between with Reserve, which must
-// have let it pass.
-func (l *Log) Append(record []byte) Position {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.batch
-	b.buf = binary.AppendUvarint(b.buf, uint64(len(record)))
-	b.buf = append(b.buf, record...)
-	return b.at + Position(len(b.buf))
-}
-
-// Reserve waits until a record of n bytes has room, and says why it has not:
-// ErrTooLarge, ErrFull, ErrPoisoned, ErrClosed, or the context's error.
-func (l *Log) Reserve(ctx context.Context, n int) error {
-	if n > RecordMax {
-		return fmt.Errorf("%d bytes, at most %d: %w", n, RecordMax, ErrTooLarge)
+// Append adds a record when it has room, and returns the position behind it. Only
+// one caller may append at a time. Errors: ErrTooLarge, ErrFull, ErrPoisoned,
+// ErrClosed, or the context's; then nothing was added.
+func (l *Log) Append(ctx context.Context, record []byte) (Position, error) {
+	if n := len(record); n > RecordMax {
+		return 0, fmt.Errorf("%d bytes, at most %d: %w", n, RecordMax, ErrTooLarge)
 	}
 	for {
-		l.mu.Lock()
-		err, b, length := l.failed, l.batch, len(l.batch.buf)
-		full := !b.empty() && length+n > batchMax
-		l.mu.Unlock()
+		end, b, room, err := l.append(record)
 		switch {
 		case err != nil:
-			return err
-		case full:
-			if err := l.wait(ctx, b); err != nil {
-				return err
-			}
+			return 0, err
+		case end > 0:
+			return end, nil
+		case room > 0:
+			err = l.pool.admit(ctx, room)
 		default:
-			return l.pool.admit(ctx, int64(aligned(length+n+binary.MaxVarintLen32)))
+			err = l.wait(ctx, b)
+		}
+		if err != nil {
+			return 0, err
 		}
 	}
+}
+
+// append adds a record if it has room at once. If not, the batch is full or there
+// has to be a segment with so much room.
+func (l *Log) append(record []byte) (end Position, b *batch, room int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b = l.batch; l.failed != nil {
+		return 0, b, 0, l.failed
+	}
+	if !b.empty() && len(b.buf)+len(record) > batchMax {
+		return 0, b, 0, nil
+	}
+	room = int64(aligned(len(b.buf) + len(record) + binary.MaxVarintLen32))
+	if !l.pool.admits(room) {
+		return 0, b, room, nil
+	}
+	b.buf = binary.AppendUvarint(b.buf, uint64(len(record)))
+	b.buf = append(b.buf, record...)
+	return b.at + Position(len(b.buf)), b, 0, nil
 }
 
 // Durable is up to where the log is durable.
@@ -152,6 +163,9 @@ func (l *Log) Durable() Position {
 // Err says why nothing can be written any more: ErrPoisoned or ErrClosed; nil:
 // it can.
 func (l *Log) Err() error {
+	if !l.over.Load() {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failed
@@ -239,7 +253,7 @@ func (l *Log) lead() {
 	l.flight = nil
 	if err != nil {
 		if l.failed == nil {
-			l.failed = fmt.Errorf("%w: %w", ErrPoisoned, err)
+			l.fail(fmt.Errorf("%w: %w", ErrPoisoned, err))
 		}
 		b.err, l.batch.err = l.failed, l.failed
 		close(l.batch.done)
@@ -258,6 +272,12 @@ func (l *Log) lead() {
 	if l.flying = err == nil && !l.batch.empty(); l.flying {
 		l.batch.lead <- struct{}{}
 	}
+}
+
+// fail says why nothing can be written any more: mu is held.
+func (l *Log) fail(err error) {
+	l.failed = err
+	l.over.Store(true)
 }
 
 // tick is called now and then as long as something is written, and rests when
@@ -390,7 +410,7 @@ func (l *Log) Close() error {
 	l.rest() // and that it is durable
 	l.mu.Lock()
 	if l.failed == nil {
-		l.failed = ErrClosed
+		l.fail(ErrClosed)
 	}
 	for l.flying {
 		b := l.flight

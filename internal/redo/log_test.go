@@ -47,10 +47,10 @@ func must(tb testing.TB, err error) {
 // add appends a record and waits until it is durable.
 func add(l *Log, record string) (Position, error) {
 	ctx := context.Background()
-	if err := l.Reserve(ctx, len(record)); err != nil {
+	p, err := l.Append(ctx, []byte(record))
+	if err != nil {
 		return 0, err
 	}
-	p := l.Append([]byte(record))
 	return p, l.Wait(ctx, p)
 }
 
@@ -66,8 +66,8 @@ func TestGivenUp(t *testing.T) {
 	given, cancel := context.WithCancel(context.Background())
 	cancel()
 	for range 100 {
-		must(t, l.Reserve(context.Background(), 6))
-		p := l.Append([]byte("record"))
+		p, err := l.Append(context.Background(), []byte("record"))
+		must(t, err)
 		if err := l.Wait(given, p); err != nil && !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
@@ -142,11 +142,7 @@ func TestMany(t *testing.T) {
 			for n := range 200 {
 				record := fmt.Sprintf("%d %d", w, n)
 				mu.Lock()
-				err := l.Reserve(context.Background(), len(record))
-				p := Position(0)
-				if err == nil {
-					p = l.Append([]byte(record))
-				}
+				p, err := l.Append(context.Background(), []byte(record))
 				mu.Unlock()
 				if err == nil {
 					err = l.Wait(context.Background(), p)
@@ -193,11 +189,10 @@ func life(d disk.FS, r *rand.Rand, records int) (acked, asked []string, err erro
 		var p Position
 		for range group {
 			record := text(r, len(asked))
-			if err := l.Reserve(context.Background(), len(record)); err != nil {
+			if p, err = l.Append(context.Background(), []byte(record)); err != nil {
 				return acked, asked, err
 			}
 			asked = append(asked, record)
-			p = l.Append([]byte(record))
 		}
 		if err := l.Wait(context.Background(), p); err != nil {
 			return acked, asked, err

@@ -164,17 +164,29 @@ func noSegment(err error) error {
 	return fmt.Errorf("%w: %w", ErrFull, err)
 }
 
+// fits says whether a frame of so much room will find a segment, whatever becomes
+// of the one that is written to: mu is held.
+func (p *pool) fits(room int64) bool {
+	least := 1
+	if p.err != nil {
+		least = spares // what is left is for what is on its way
+	}
+	return len(p.ready) >= least && slices.ContainsFunc(p.ready, func(s spare) bool { return s.room >= room })
+}
+
+// admits says at once what admit waits for.
+func (p *pool) admits(room int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fits(room)
+}
+
 // admit returns when a frame of so much room will find a segment, whatever
 // becomes of the one that is written to.
 func (p *pool) admit(ctx context.Context, room int64) error {
 	for {
 		p.mu.Lock()
-		fit := slices.ContainsFunc(p.ready, func(s spare) bool { return s.room >= room })
-		least := 1
-		if p.err != nil {
-			least = spares // what is left is for what is on its way
-		}
-		if fit && len(p.ready) >= least {
+		if p.fits(room) {
 			p.mu.Unlock()
 			return nil
 		}
