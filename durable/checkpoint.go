@@ -20,11 +20,10 @@ type part struct {
 	disk       *stored // where it lay
 	splits     int
 
+	dirty bool    // something of it is new
 	whole bool    // base and runs are written anew
 	saved *stored // where it lies in the new generation; nil: it is empty
 }
-
-func (p *part) dirty() bool { return p.disk == nil || p.frozen.len() > 0 }
 
 // freeze sets apart what the next generation is to have: what is applied at
 // this instant. Nobody waits longer than that takes.
@@ -37,7 +36,8 @@ func (t *tree) freeze() (parts []part, at redo.Position) {
 	t.dirty = nil
 	parts = make([]part, len(t.leaves))
 	for i, l := range t.leaves {
-		parts[i] = part{leaf: l, base: l.base, runs: l.runs, frozen: l.frozen, late: l.late, loaded: l.loaded, disk: l.disk, splits: l.splits}
+		parts[i] = part{leaf: l, base: l.base, runs: l.runs, frozen: l.frozen, late: l.late, loaded: l.loaded, disk: l.disk, splits: l.splits,
+			dirty: l.disk == nil || l.frozen.len() > 0}
 	}
 	return parts, t.applied
 }
@@ -122,7 +122,10 @@ func (db *DB) write(ctx context.Context, parts []part, at redo.Position) (g gene
 		if err := ctx.Err(); err != nil {
 			return g, err
 		}
-		if err := db.writePart(d, &parts[i]); err != nil {
+		p := &parts[i]
+		err := db.writePart(d, p)
+		p.base, p.runs, p.frozen = nil, nil, nil // somebody else may have no use for them any more
+		if err != nil {
 			return g, err
 		}
 	}
@@ -342,7 +345,7 @@ func (t *tree) undo(parts []part) {
 		p := &parts[i]
 		l := p.leaf
 		switch {
-		case !p.dirty() && !p.whole || l.splits != p.splits:
+		case !p.dirty && !p.whole || l.splits != p.splits:
 			continue
 		case l.loaded:
 			l.disk = nil // it is written whole
@@ -371,8 +374,8 @@ type draft struct {
 }
 
 const (
-	draftBuffer = 1 << 20
-	draftSync   = 4 << 20 // written bytes after which the disk is waited for
+	draftBuffer = 256 << 10
+	draftSync   = 1 << 20 // written bytes after which the disk is waited for
 )
 
 func newDraft(db *DB, number uint64) (*draft, error) {

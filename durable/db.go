@@ -116,13 +116,13 @@ func (db *DB) transact(ctx context.Context, f func(*Tx) error) (end redo.Positio
 
 // commit puts changes into the log and the tree. The caller has the turn.
 func (db *DB) commit(ctx context.Context, w *writes) (redo.Position, []*leaf, error) {
-	record, entries := db.memory.record(w)
+	record, list := db.memory.record(w)
 	end, err := db.log.Append(ctx, record)
 	if err != nil {
 		return 0, nil, err
 	}
-	large := db.tree.apply(entries, end)
-	db.pacer.wrote(len(entries), len(record))
+	large := db.tree.apply(list, end)
+	db.pacer.wrote(len(list), len(record))
 	return end, large, nil
 }
 

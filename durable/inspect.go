@@ -72,12 +72,12 @@ func (db *DB) inspect(ctx context.Context, r *Report) error {
 	r.Generations = db.Generations()
 	from := db.tree.applied
 	end, torn, err := redo.Read(db.logOptions(), from, now, func(end redo.Position, record []byte) error {
-		entries, err := db.memory.parse(record)
+		list, err := db.memory.parse(record)
 		if err != nil {
 			return err
 		}
 		r.Transactions++
-		db.tree.grown(db.tree.apply(entries, end))
+		db.tree.grown(db.tree.apply(list, end))
 		return ctx.Err()
 	})
 	err = logDamage(err)

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/wakepoint/wakepoint/internal/redo"
@@ -52,7 +53,7 @@ func (l *leaf) layers(at redo.Position) []layer {
 func (l *leaf) get(key []byte, at redo.Position) (c change, known bool) {
 	for _, o := range [2]*overlay{l.over, l.frozen} {
 		if e := o.get(key, at); e != nil {
-			return e.change, true
+			return e.change(), true
 		}
 	}
 	blocks := [2]*block{l.runs, l.base}
@@ -124,7 +125,7 @@ func (l *leaf) split() *leaf {
 	if key == nil {
 		return nil
 	}
-	r := &leaf{low: key, loaded: true}
+	r := &leaf{low: slices.Clone(key), loaded: true} // a copy: it would hold all that lies around it
 	l.base, r.base = l.base.split(key)
 	l.runs, r.runs = l.runs.split(key)
 	l.frozen, r.frozen = l.frozen.split(key)

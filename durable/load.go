@@ -134,15 +134,12 @@ func (db *DB) rebuild(number uint64, low, high []byte, to redo.Position) (*block
 		})
 	}
 	over := &overlay{}
-	var m memory
 	_, _, err = redo.Read(db.logOptions(), g.position, to, func(_ redo.Position, record []byte) error {
-		entries, err := m.parse(record)
-		for i := range entries {
-			if in(entries[i].key) {
-				over.set(&entries[i], 0)
+		return parseRecord(record, func(c change) {
+			if in(c.key) {
+				over.set(c, g.position, 0)
 			}
-		}
-		return err
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -173,11 +173,11 @@ func (db *DB) ground(r *Recovery, damaged *[]error) error {
 func (db *DB) replay(ctx context.Context, r *Recovery) (time.Duration, error) {
 	began := time.Now()
 	log, err := redo.Open(db.logOptions(), db.tree.applied, func(end redo.Position, record []byte) error {
-		entries, err := db.memory.parse(record)
+		list, err := db.memory.parse(record)
 		if err != nil {
 			return fmt.Errorf("record that ends at %d: %w", end, err)
 		}
-		db.tree.grown(db.tree.apply(entries, end))
+		db.tree.grown(db.tree.apply(list, end))
 		r.Replayed++
 		r.Bytes += int64(len(record))
 		return ctx.Err()

@@ -7,10 +7,20 @@ import (
 // entry is a change that was committed, at a position of the log. What was there
 // before hangs on it as long as a view may see that.
 type entry struct {
-	change
-	at   redo.Position
-	prev *entry
+	data    []byte // key and value
+	at      redo.Position
+	prev    *entry
+	keySize uint32
+	deleted bool
 }
+
+func (e *entry) key() []byte { return e.data[:e.keySize:e.keySize] }
+
+func (e *entry) change() change {
+	return change{key: e.key(), value: e.data[e.keySize:], deleted: e.deleted}
+}
+
+func (e *entry) size() int { return len(e.data) + changeOverhead }
 
 // seen is the newest of an entry and those before it that a view at a position
 // sees; nil: none.
@@ -22,10 +32,13 @@ func (e *entry) seen(at redo.Position) *entry {
 }
 
 // overlay holds the changes of a leaf that are not in a block yet, in the order
-// of their keys.
+// of their keys. It has them in memory of its own, in pieces, since they all go at
+// once, when a checkpoint makes a block of them.
 type overlay struct {
 	slots
 	bytes int
+	data  []byte  // what is left of a piece
+	spare []entry // what is left of a piece
 }
 
 func (o *overlay) len() int {
@@ -53,29 +66,64 @@ func (o *overlay) get(key []byte, at redo.Position) *entry {
 	return nil
 }
 
-// set adds a change. What it replaces is kept if the newest view may see it.
-func (o *overlay) set(e *entry, newest redo.Position) {
-	i, found := o.search(e.key)
-	if found {
-		old := o.list[i].entry
-		switch {
-		case newest >= old.at:
-			e.prev = old
-		case newest > 0:
-			e.prev = old.prev
-		}
-		o.bytes += len(e.value) - len(old.value)
-		o.list[i].entry = e
+const (
+	dataLeast, dataMost   = 256, 8 << 10 // sizes of a piece, in bytes
+	spareLeast, spareMost = 2, 32        // and in entries
+)
+
+// set adds a copy of a change. What it replaces is kept if the newest view may
+// see it.
+func (o *overlay) set(c change, at, newest redo.Position) {
+	e := entry{data: o.copy(c), at: at, keySize: uint32(len(c.key)), deleted: c.deleted}
+	i, found := o.search(c.key)
+	if !found {
+		o.bytes += e.size()
+		o.insert(i, o.keep(e))
 		return
 	}
-	o.bytes += e.size()
-	o.insert(i, e)
+	old := o.list[i].entry
+	o.bytes += len(e.data) - len(old.data)
+	if newest < old.at { // nobody sees it
+		e.prev = old.prev
+		if newest == 0 {
+			e.prev = nil
+		}
+		*old = e
+		return
+	}
+	e.prev = old
+	o.list[i].entry = o.keep(e)
+}
+
+// copy makes key and value of a change one piece in the overlay's memory.
+func (o *overlay) copy(c change) []byte {
+	n := len(c.key) + len(c.value)
+	if n > dataMost/8 {
+		return append(append(make([]byte, 0, n), c.key...), c.value...)
+	}
+	if n > cap(o.data) {
+		o.data = make([]byte, 0, max(n, min(max(o.bytes, dataLeast), dataMost)))
+	}
+	b := append(append(o.data, c.key...), c.value...)
+	o.data = b[n:]
+	return b[:n:n]
+}
+
+// keep puts an entry into the overlay's memory.
+func (o *overlay) keep(e entry) *entry {
+	if len(o.spare) == 0 {
+		o.spare = make([]entry, min(max(len(o.list), spareLeast), spareMost))
+	}
+	kept := &o.spare[0]
+	o.spare = o.spare[1:]
+	*kept = e
+	return kept
 }
 
 // absorb takes in the changes of an older overlay.
 func (o *overlay) absorb(older *overlay) {
 	for _, e := range older.list {
-		i, found := o.search(e.key)
+		i, found := o.search(e.key())
 		if !found {
 			o.bytes += e.size()
 			o.insert(i, e.entry)
@@ -117,7 +165,7 @@ type view struct {
 
 func (v view) seen(i int) (change, bool) {
 	if e := v.list[i].seen(v.at); e != nil {
-		return e.change, true
+		return e.change(), true
 	}
 	return change{}, false
 }

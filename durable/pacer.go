@@ -93,11 +93,11 @@ func (p *pacer) measure() {
 		for i := range uint64(trials) {
 			b := slices.Clone(record)
 			binary.BigEndian.PutUint64(b[4:], i*0x9e3779b97f4a7c15) // scattered
-			entries, err := m.parse(b)
+			list, err := m.parse(b)
 			if err != nil {
 				return // cannot be: it was made here
 			}
-			t.apply(entries, redo.Position(i))
+			t.apply(list, redo.Position(i))
 		}
 		best = min(best, time.Since(began))
 	}

@@ -45,24 +45,25 @@ func (s *slots) search(key []byte) (int, bool) {
 	}
 	for low < high {
 		m := int(uint(low+high) / 2)
-		if o := &s.list[m]; o.head < h || o.head == h && bytes.Compare(o.key, key) < 0 {
+		if o := &s.list[m]; o.head < h || o.head == h && bytes.Compare(o.key(), key) < 0 {
 			low = m + 1
 		} else {
 			high = m
 		}
 	}
-	return low, low < n && s.list[low].head == h && bytes.Equal(s.list[low].key, key)
+	return low, low < n && s.list[low].head == h && bytes.Equal(s.list[low].key(), key)
 }
 
 // insert puts an entry into its place.
 func (s *slots) insert(i int, e *entry) {
+	key := e.key()
 	switch {
 	case len(s.list) == 0:
-		s.common = e.key[:max(0, len(e.key)-8)]
-	case !bytes.HasPrefix(e.key, s.common):
-		s.share(e.key)
+		s.common = key[:max(0, len(key)-8)]
+	case !bytes.HasPrefix(key, s.common):
+		s.share(key)
 	}
-	s.list = slices.Insert(s.list, i, slot{head(e.key[len(s.common):]), e})
+	s.list = slices.Insert(s.list, i, slot{head(key[len(s.common):]), e})
 }
 
 // share makes a key's beginning count for what all have in common.
@@ -73,7 +74,7 @@ func (s *slots) share(key []byte) {
 	}
 	s.common = s.common[:n]
 	for i := range s.list {
-		s.list[i].head = head(s.list[i].key[n:])
+		s.list[i].head = head(s.list[i].key()[n:])
 	}
 }
 
@@ -81,8 +82,8 @@ func (s *slots) share(key []byte) {
 func (s *slots) part(i, j int) slots {
 	p := slots{list: slices.Clone(s.list[i:j])}
 	if i < j {
-		p.common = p.list[0].key
-		p.share(p.list[len(p.list)-1].key)
+		p.common = p.list[0].key()
+		p.share(p.list[len(p.list)-1].key())
 	}
 	return p
 }

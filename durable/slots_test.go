@@ -26,7 +26,7 @@ func TestSlots(t *testing.T) {
 				t.Fatalf("%q of %q: %d, %v", k, want, i, found)
 			}
 			if !found {
-				s.insert(i, &entry{change: change{key: k}})
+				s.insert(i, &entry{data: k, keySize: uint32(len(k))})
 				want = slices.Insert(want, j, k)
 			}
 		}

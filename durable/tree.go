@@ -77,22 +77,20 @@ func (t *tree) scan(from []byte, at redo.Position, n int) (list changes, next []
 	}
 }
 
-// apply makes the changes of a transaction, whose record ends at a position. It
-// returns leaves that have grown too large and have to be loaded for being
-// divided.
-func (t *tree) apply(entries []entry, end redo.Position) (large []*leaf) {
+// apply makes the changes of a transaction, whose record ends at a position; it
+// copies them. It returns leaves that have grown too large and have to be loaded
+// for being divided.
+func (t *tree) apply(list changes, end redo.Position) (large []*leaf) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	newest := t.views.newest()
-	for i := range entries {
-		e := &entries[i]
-		e.at = end
-		l := t.leaves[t.find(e.key)]
+	for i := range list {
+		l := t.leaves[t.find(list[i].key)]
 		if l.over == nil {
 			l.over = &overlay{}
 			t.touch(l)
 		}
-		l.over.set(e, newest)
+		l.over.set(list[i], end, newest)
 		if !l.large() || len(l.low) == 0 {
 			continue
 		}

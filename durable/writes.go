@@ -76,13 +76,6 @@ func (w *writes) between(from, to []byte) (out changes) {
 //	1             changes, as in a block, by ascending keys
 const recordChanges byte = 1
 
-// within finds the key and the value of a change in the bytes that it became.
-// The record never grows beyond what was made for it, and so they stay there.
-func within(b []byte, c change) (key, value []byte) {
-	got, _, _ := parseChange(b)
-	return got.key, got.value
-}
-
 // parseRecord calls yield for the changes of a record, which are parts of it.
 func parseRecord(record []byte, yield func(change)) error {
 	if len(record) == 0 || record[0] != recordChanges {
