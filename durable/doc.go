@@ -40,6 +40,15 @@
 // kept, with the log behind the oldest, and damage is mended from them where that
 // can be.
 //
+// # Jobs
+//
+// What takes longer than a transaction, or has effects on others, is a Job: steps,
+// each with its undoing. Which of them are done is durable together with what they
+// changed; after a crash Run goes on, forward or undoing. Effects outside have a
+// key (Work.Key), by which others can tell a second time from another one.
+//
+// # Limits
+//
 // State fits into memory, and one process at a time has a directory open. Keys
 // have at most KeyMax bytes, transactions TransactionMax.
 //

@@ -188,3 +188,71 @@ func ExampleInspect() {
 	// users string cbor 0
 	// 0
 }
+
+// order is the state of a job.
+type order struct {
+	Item    string `cbor:"1,keyasint"`
+	Payment string `cbor:"2,keyasint"`
+}
+
+// An order takes an item out of the stock, is paid, and sent. Where it cannot be
+// paid the item is put back.
+func ExampleJob() {
+	stock := durable.NewTable[string, int]("stock")
+	type work = durable.Work[order]
+	take := func(n int) func(context.Context, *work) error {
+		return func(ctx context.Context, w *work) error {
+			return w.Update(ctx, func(tx *durable.Tx, o *order) error {
+				have, _ := stock.Get(tx, o.Item)
+				if have < n {
+					return errors.New("sold out")
+				}
+				stock.Put(tx, o.Item, have-n)
+				return nil
+			})
+		}
+	}
+	pay := func(ctx context.Context, w *work) error {
+		if w.ID() == "order-2" {
+			return errors.New("no money")
+		}
+		// Here the bank is asked, under w.Key(): it takes the money once for a key.
+		return w.Update(ctx, func(_ *durable.Tx, o *order) error {
+			o.Payment = w.Key()
+			return nil
+		})
+	}
+	orders := durable.NewJob("order",
+		durable.Step[order]{Do: take(1), Undo: take(-1)},
+		durable.Step[order]{Do: pay})
+	db, _, end := open(stock, orders)
+	defer end()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error)
+	go func() { over <- orders.Run(ctx, db) }()
+	err := db.Update(ctx, func(tx *durable.Tx) error {
+		stock.Put(tx, "lamp", 7)
+		orders.Start(tx, "order-1", order{Item: "lamp"})
+		orders.Start(tx, "order-2", order{Item: "lamp"})
+		return nil
+	})
+	fmt.Println(err)
+	for _, id := range []string{"order-1", "order-2"} {
+		s, err := orders.Wait(ctx, db, id)
+		fmt.Println(id, s.Phase, s.State.Payment, s.Why, err)
+	}
+	db.View(ctx, func(tx *durable.Tx) error {
+		n, _ := stock.Get(tx, "lamp")
+		fmt.Println(n, "lamps")
+		return nil
+	})
+	cancel()
+	fmt.Println(<-over)
+	// Output:
+	// <nil>
+	// order-1 done order/order-1/1/do  <nil>
+	// order-2 undone  no money <nil>
+	// 6 lamps
+	// context canceled
+}

@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, serveUntilKilled(dir))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(childJobs); dir != "" {
+		fmt.Fprintln(os.Stderr, bankUntilKilled(dir))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -133,12 +137,18 @@ func TestKills(t *testing.T) {
 // the last that it said.
 func killed(t *testing.T, dir string, after time.Duration) (said int64) {
 	t.Helper()
+	return killedAs(t, childDir, dir, after)
+}
+
+// killedAs does so with the server that a variable stands for.
+func killedAs(t *testing.T, variable, dir string, after time.Duration) (said int64) {
+	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	cmd.Env = append(os.Environ(), variable+"="+dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {

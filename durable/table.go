@@ -20,9 +20,11 @@ type Table[K, V any] struct {
 	err    error
 }
 
-// AnyTable is a Table of any type.
+// AnyTable is a Table of any type, or a Job.
 type AnyTable interface {
 	tableName() string
+	// itself is what transactions use.
+	itself() AnyTable
 	// codecs are the names of those of keys and values.
 	codecs() (keys, values string, err error)
 }
@@ -53,6 +55,8 @@ func NewTable[K, V any](name string, options ...TableOption[K, V]) *Table[K, V] 
 }
 
 func (t *Table[K, V]) tableName() string { return t.name }
+
+func (t *Table[K, V]) itself() AnyTable { return t }
 
 func (t *Table[K, V]) codecs() (keys, values string, err error) {
 	if t.err != nil {
@@ -198,7 +202,7 @@ func (db *DB) register(tables []AnyTable) (writes, error) {
 			known[name], db.names[h.ID] = h, name
 			w.set(change{key: append(prefix(nil, catalog), name...), value: b})
 		}
-		db.ids[t], given[name] = h.ID, true
+		db.ids[t.itself()], given[name] = h.ID, true
 	}
 	return w, nil
 }

@@ -1,0 +1,179 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wakepoint/wakepoint/internal/disk/crashfs"
+)
+
+// TestJobRefused: what cannot be is refused by name.
+func TestJobRefused(t *testing.T) {
+	do := Step[int]{Do: func(context.Context, *Work[int]) error { return nil }}
+	for want, j := range map[string]*Job[int]{
+		"not empty":     NewJob("", do),
+		"no slash":      NewJob("a/b", do),
+		"no steps":      NewJob[int]("none"),
+		"has no Do":     NewJob("half", do, Step[int]{Undo: do.Do}),
+		"a name has":    NewJob(strings.Repeat("k", KeyMax), do),
+		"was given twi": NewJob("twice", do),
+	} {
+		_, _, err := Open(ctx, Options{Dir: "/db", FS: crashfs.New(), segment: 1 << 18}, j, NewJob("twice", do))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	j := NewJob("j", do)
+	db := withJob(t, crashfs.New(), j)
+	call := func(f func(tx *Tx)) error {
+		return db.Update(ctx, func(tx *Tx) error { f(tx); return nil })
+	}
+	if err := call(func(tx *Tx) { j.Start(tx, "", 1) }); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("no id: %v", err)
+	}
+	if err := call(func(tx *Tx) { j.Start(tx, strings.Repeat("i", KeyMax+1), 1) }); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a long id: %v", err)
+	}
+	must(t, call(func(tx *Tx) { j.Start(tx, strings.Repeat("i", KeyMax), 1) }))
+	if err := db.View(ctx, func(tx *Tx) error { j.Start(tx, "view", 1); return nil }); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("in a view: %v", err)
+	}
+	foreign := NewJob("foreign", do)
+	if err := call(func(tx *Tx) { foreign.Start(tx, "id", 1) }); err == nil || !strings.Contains(err.Error(), "job/foreign") {
+		t.Errorf("Start of one that Open does not know: %v", err)
+	}
+	if err := foreign.Run(ctx, db); err == nil || !strings.Contains(err.Error(), "job/foreign") {
+		t.Errorf("Run of one that Open does not know: %v", err)
+	}
+	if _, err := j.Wait(ctx, db, "none"); !errors.Is(err, ErrNoJob) {
+		t.Errorf("Wait for none: %v", err)
+	}
+	own, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := j.Run(own, db); err != context.Canceled {
+		t.Errorf("Run until yesterday: %v", err)
+	}
+	if Retry(nil, 0) != nil || !errors.Is(Retry(errBoom, 0), errBoom) {
+		t.Error("Retry is not what it was made of")
+	}
+}
+
+// TestJobRunTwice: one run at a time; and it ends when the database is closed, as
+// does who waits.
+func TestJobRunTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := NewJob("j", Step[int]{Do: func(ctx context.Context, _ *Work[int]) error { return Retry(errBoom, time.Hour) }})
+		db := withJob(t, crashfs.New(), j)
+		startJob(t, db, j, "id")
+		over, waited := make(chan error), make(chan error)
+		go func() { over <- j.Run(ctx, db) }()
+		go func() { _, err := j.Wait(ctx, db, "id"); waited <- err }()
+		synctest.Wait()
+		if err := j.Run(ctx, db); !errors.Is(err, ErrRunning) {
+			t.Errorf("a second run: %v", err)
+		}
+		own, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if _, err := j.Wait(own, db, "id"); err != context.DeadlineExceeded {
+			t.Errorf("Wait for a minute: %v", err)
+		}
+		must(t, db.Close())
+		if err := <-over; !errors.Is(err, ErrClosed) {
+			t.Errorf("Run: %v", err)
+		}
+		if err := <-waited; !errors.Is(err, ErrClosed) {
+			t.Errorf("Wait: %v", err)
+		}
+		if len(j.runs)+len(j.waits) > 0 {
+			t.Error("something is left of it")
+		}
+	})
+}
+
+// refused checks for an error, and that it says of what it is.
+func refused(t *testing.T, err, want error, name string) {
+	t.Helper()
+	if !errors.Is(err, want) || !strings.Contains(fmt.Sprint(err), name) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestJobOther: jobs of other programs are refused by name, and stay as they are.
+func TestJobOther(t *testing.T) {
+	do := Step[int]{Do: func(context.Context, *Work[int]) error { return nil }, Undo: func(context.Context, *Work[int]) error { return nil }}
+	text := Step[map[string]int]{Do: func(context.Context, *Work[map[string]int]) error { return nil }}
+	d := crashfs.New()
+	two := NewJob("j", do, do)
+	db := withJob(t, d, two)
+	startJob(t, db, two, "id")
+	must(t, db.Update(ctx, func(tx *Tx) error {
+		two.table.Put(tx, "stuck", jobRecord{Phase: JobStuck, Step: 1, Steps: 2, State: []byte{0}})
+		two.table.Put(tx, "done", jobRecord{Phase: JobDone, Step: 2, Steps: 2, State: []byte{0}})
+		return nil
+	}))
+	must(t, db.Close())
+	for _, n := range []int{1, 3} {
+		other := NewJob("j", slices.Repeat([]Step[int]{do}, n)...)
+		db = withJob(t, d, other)
+		refused(t, other.Run(ctx, db), ErrType, `job j/"id" has 2 steps`)
+		refused(t, db.Update(ctx, func(tx *Tx) error { other.Resume(tx, "stuck"); return nil }), ErrType, "stuck")
+		must(t, db.View(ctx, func(tx *Tx) error {
+			if s, found := other.Get(tx, "done"); !found || s.Phase != JobDone || s.Step != 2 {
+				t.Errorf("%+v, %v", s, found)
+			}
+			return nil
+		}))
+		must(t, db.Close())
+	}
+	state := NewJob("j", text, text)
+	db = withJob(t, d, state)
+	refused(t, state.Run(ctx, db), ErrType, `job j/"id": its state`)
+	must(t, db.Close())
+	strung := NewJob("j", Step[string]{Do: func(context.Context, *Work[string]) error { return nil }})
+	_, _, err := Open(ctx, Options{Dir: "/db", FS: d, segment: 1 << 18}, strung)
+	refused(t, err, ErrType, "job/j")
+	db = withJob(t, d, NewJob("k", do)) // j is not given: it stays
+	must(t, db.Close())
+	db = withJob(t, d, two)
+	stop := running(db, two)
+	if s, err := two.Wait(ctx, db, "id"); err != nil || s.Phase != JobDone {
+		t.Errorf("%+v, %v", s, err)
+	}
+	stop()
+}
+
+// TestJobRecords: those that mean nothing, or nothing yet, are refused by name.
+func TestJobRecords(t *testing.T) {
+	do := Step[int]{Do: func(context.Context, *Work[int]) error { return nil }}
+	d, j := crashfs.New(), NewJob("j", do, do)
+	var db *DB
+	for name, c := range map[string]struct {
+		jobRecord
+		want error
+	}{
+		"newer": {jobRecord{Phase: 6, Steps: 2}, ErrNewer}, "zero": {jobRecord{Steps: 2}, ErrNewer},
+		"beyond": {jobRecord{Phase: JobRunning, Step: 2, Steps: 2}, errCodec}, "before": {jobRecord{Phase: JobUndoing, Steps: 2}, errCodec},
+		"less": {jobRecord{Phase: JobDone, Step: 1, Steps: 2}, errCodec}, "more": {jobRecord{Phase: JobUndone, Step: 1, Steps: 2}, errCodec},
+	} {
+		db = withJob(t, d, j)
+		must(t, db.Update(ctx, func(tx *Tx) error { j.table.Put(tx, name, c.jobRecord); return nil }))
+		for _, f := range []func(tx *Tx){
+			func(tx *Tx) { j.Get(tx, name) }, func(tx *Tx) { j.Start(tx, name, 1) }, func(tx *Tx) { j.Forget(tx, name) },
+			func(tx *Tx) {
+				for range j.All(tx) {
+				}
+			},
+		} {
+			refused(t, db.Update(ctx, func(tx *Tx) error { f(tx); return nil }), c.want, name)
+		}
+		refused(t, j.Run(ctx, db), c.want, name)
+		must(t, db.Update(ctx, func(tx *Tx) error { j.table.Delete(tx, name); return nil }))
+		must(t, db.Close())
+	}
+}
