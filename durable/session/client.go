@@ -1,0 +1,215 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+)
+
+// DialOptions says how a client reaches its server. Dial is needed.
+type DialOptions struct {
+	// Dial connects with the server: TCP, a UNIX socket, TLS, whatever is a net.Conn.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// Credentials are what the server's Login gets when the session begins.
+	Credentials []byte
+	Logger      *slog.Logger // nil: none
+}
+
+// Client is one end of a session. Any number of goroutines may use it.
+type Client struct {
+	o    DialOptions
+	ctx  context.Context // until it is closed
+	end  context.CancelFunc
+	over chan struct{} // closed when nothing runs any more
+
+	mu      sync.Mutex // guards the rest
+	session known
+	next    uint64           // number of the next request
+	floor   uint64           // the lowest without a reply
+	calls   map[uint64]*call // that have no reply
+	top     uint64           // the highest with a reply
+	out     *sender          // of the connection; nil: there is none
+	moved   chan struct{}    // closed when the floor has moved, or it is over
+	failed  error            // why there is no session any more
+	cause   error            // why there is no connection
+}
+
+// known is what a client knows of its session.
+type known struct {
+	id     uint64
+	secret []byte
+	window uint64
+	most   uint64 // size of a body
+}
+
+// call is a request on its way.
+type call struct {
+	body  []byte
+	done  chan struct{} // closed when there is a reply
+	reply []byte
+	err   error
+}
+
+const (
+	againLeast = 5 * time.Millisecond // from one try to connect to the next
+	againMost  = 2 * time.Second
+)
+
+// Dial begins a session. It returns when there is one: ctx bounds that, and
+// nothing later.
+func Dial(ctx context.Context, o DialOptions) (*Client, error) {
+	if o.Dial == nil {
+		return nil, errors.New("session: no Dial")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{o: o, over: make(chan struct{}), next: 1, floor: 1, calls: map[uint64]*call{}, moved: make(chan struct{})}
+	c.ctx, c.end = context.WithCancel(context.Background())
+	begun := make(chan error, 1)
+	go c.run(begun)
+	select {
+	case err := <-begun:
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		return c, nil
+	case <-ctx.Done():
+		c.mu.Lock()
+		cause := c.cause
+		c.mu.Unlock()
+		_ = c.Close() // nothing was asked for
+		return nil, errors.Join(ctx.Err(), cause)
+	}
+}
+
+// ID is the number of the session.
+func (c *Client) ID() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session.id
+}
+
+// Call lets the server do a request, once, whatever becomes of connections and of
+// the server meanwhile, and returns its reply. Where the context ends first the
+// request may be done all the same: ErrUnknown.
+//
+// Errors: *RemoteError is the handler's own, and ErrDenied, ErrTooLarge: nothing was
+// changed. ErrExpired, ErrNoSession, ErrReplaced, ErrClosed: the session is over,
+// and what was on its way is unknown.
+func (c *Client) Call(ctx context.Context, body []byte) ([]byte, error) {
+	k, err := c.begin(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-k.done:
+		return k.reply, k.err
+	case <-ctx.Done():
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return nil, errors.Join(ErrUnknown, ctx.Err(), c.cause)
+	}
+}
+
+// begin puts a request on its way, when the window has room for it.
+func (c *Client) begin(ctx context.Context, body []byte) (*call, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for {
+		c.mu.Lock()
+		switch {
+		case c.failed != nil:
+			defer c.mu.Unlock()
+			return nil, c.failed
+		case uint64(len(body)) > c.session.most:
+			defer c.mu.Unlock()
+			return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(body), c.session.most)
+		case c.next-c.floor < c.session.window:
+			defer c.mu.Unlock()
+			k := &call{body: append([]byte{}, body...), done: make(chan struct{})}
+			c.calls[c.next] = k
+			if c.out != nil {
+				c.out.send(&request{seq: c.next, floor: c.floor, body: k.body})
+			}
+			c.next++
+			return k, nil
+		}
+		moved := c.moved
+		c.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Close ends the client. The session stays with the server until it expires; what
+// has no reply is unknown.
+func (c *Client) Close() error {
+	c.end()
+	<-c.over
+	return nil
+}
+
+// run keeps a connection until the session is over.
+func (c *Client) run(begun chan<- error) {
+	defer close(c.over)
+	wait := againLeast
+	for {
+		ok, err := c.connect(begun)
+		if ok {
+			wait = againLeast
+		}
+		c.mu.Lock()
+		c.out, c.cause = nil, err
+		fresh := c.session.id == 0
+		c.mu.Unlock()
+		if c.ctx.Err() != nil {
+			err = ErrClosed
+		}
+		if final(err) || c.ctx.Err() != nil {
+			c.fail(err)
+			if fresh {
+				begun <- err
+			}
+			return
+		}
+		c.o.Logger.Info("no connection", "err", err)
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-c.ctx.Done():
+		}
+		wait = min(wait*3/2, againMost)
+	}
+}
+
+// final says that it is of no use to come again.
+func final(err error) bool {
+	for _, e := range []error{ErrExpired, ErrNoSession, ErrReplaced, ErrDenied, ErrProtocol, ErrVersion, errFrame} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// fail ends all calls.
+func (c *Client) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = err
+	for seq, k := range c.calls {
+		k.err = errors.Join(err, ErrUnknown)
+		close(k.done)
+		delete(c.calls, seq)
+	}
+	close(c.moved)
+}

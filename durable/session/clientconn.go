@@ -1,0 +1,178 @@
+package session
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"time"
+)
+
+// connect keeps one connection until it ends; true: the session was there.
+func (c *Client) connect(begun chan<- error) (ok bool, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, handshakeMost)
+	nc, err := c.o.Dial(ctx)
+	cancel()
+	if err != nil {
+		return false, fmt.Errorf("dial: %w", err)
+	}
+	out := newSender(nc)
+	defer out.close()
+	stop := context.AfterFunc(c.ctx, func() { out.last(&bye{code: codeClosing}) })
+	defer stop()
+	r := bufio.NewReader(nc)
+	_ = nc.SetDeadline(time.Now().Add(handshakeMost)) // an error shows at the next call
+	if err := c.greet(nc, r, out, begun); err != nil {
+		return false, err
+	}
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		for {
+			select {
+			case <-time.After(pingAfter):
+				out.send(&ping{})
+			case <-over:
+				return
+			}
+		}
+	}()
+	for {
+		_ = nc.SetDeadline(time.Now().Add(silence))
+		m, err := c.read(r)
+		if err != nil {
+			return true, err
+		}
+		if err := c.take(m); err != nil {
+			return true, err
+		}
+	}
+}
+
+// read reads a frame, of which a last one is an error.
+func (c *Client) read(r *bufio.Reader) (message, error) {
+	c.mu.Lock()
+	most := c.session.most
+	c.mu.Unlock()
+	m, err := readFrame(r, max(int(most)+frameMore, frameMax))
+	if err != nil {
+		return nil, err
+	}
+	if b, ok := m.(*bye); ok {
+		return nil, b.code.error(b.text)
+	}
+	return m, nil
+}
+
+// greet begins the session, or goes on with it, and sends what has no reply.
+func (c *Client) greet(nc net.Conn, r *bufio.Reader, out *sender, begun chan<- error) error {
+	c.mu.Lock()
+	known := c.session
+	c.mu.Unlock()
+	h := &hello{version: version, id: known.id, nonce: newNonce()}
+	if known.id == 0 {
+		h.credentials = c.o.Credentials
+		out.send(h)
+		w, err := c.welcomed(r)
+		if err != nil {
+			return err
+		}
+		if w.id == 0 || len(w.secret) != secretSize || w.window == 0 || w.window > WindowMax {
+			return fmt.Errorf("%w: malformed welcome", ErrProtocol)
+		}
+		c.mu.Lock()
+		c.session.id, c.session.secret, c.session.window, c.session.most = w.id, w.secret, w.window, w.most
+		c.out = out
+		c.mu.Unlock()
+		begun <- nil
+		return nil
+	}
+	out.send(h)
+	m, err := c.read(r)
+	if err != nil {
+		return err
+	}
+	answer, ok := m.(*challenge)
+	if !ok {
+		return fmt.Errorf("%w: kind %d for a challenge", ErrProtocol, m.kind())
+	}
+	bound, err := binding(nc)
+	if err != nil {
+		return err
+	}
+	if !proves(prove(known.secret, byServer, known.id, h.nonce, answer.nonce, bound), answer.proof) {
+		return ErrWrongServer
+	}
+	c.resend(out, prove(known.secret, byClient, known.id, h.nonce, answer.nonce, bound))
+	w, err := c.welcomed(r)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.session.most = w.most
+	c.mu.Unlock()
+	return nil
+}
+
+// welcomed reads a welcome.
+func (c *Client) welcomed(r *bufio.Reader) (*welcome, error) {
+	m, err := c.read(r)
+	if err != nil {
+		return nil, err
+	}
+	w, ok := m.(*welcome)
+	if !ok {
+		return nil, fmt.Errorf("%w: kind %d for a welcome", ErrProtocol, m.kind())
+	}
+	return w, nil
+}
+
+// resend proves the session and sends all that has no reply, in the order of the
+// numbers. What is asked for from here on goes the same way.
+func (c *Client) resend(out *sender, p [proofSize]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out.send(&proof{proof: p, floor: c.floor, top: c.top})
+	for seq := c.floor; seq < c.next; seq++ {
+		if k, ok := c.calls[seq]; ok {
+			out.send(&request{seq: seq, floor: c.floor, body: k.body})
+		}
+	}
+	c.out = out
+}
+
+// take takes in what the server sends.
+func (c *Client) take(m message) error {
+	switch m := m.(type) {
+	case *reply:
+		c.replied(m)
+		return nil
+	case *pong:
+		return nil
+	}
+	return fmt.Errorf("%w: kind %d here", ErrProtocol, m.kind())
+}
+
+// replied ends a call.
+func (c *Client) replied(m *reply) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.calls[m.seq]
+	if !ok {
+		return // sent twice, answered twice
+	}
+	delete(c.calls, m.seq)
+	k.reply, k.err = m.body, m.code.error(m.body)
+	if k.err != nil {
+		k.reply = nil
+	}
+	close(k.done)
+	c.top = max(c.top, m.seq)
+	if m.seq > c.floor {
+		return
+	}
+	for c.floor++; c.floor < c.next && c.calls[c.floor] == nil; c.floor++ {
+	}
+	close(c.moved)
+	c.moved = make(chan struct{})
+}

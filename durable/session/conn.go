@@ -1,0 +1,300 @@
+package session
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/wakepoint/wakepoint/durable"
+)
+
+// conn is a connection of a client with the server.
+type conn struct {
+	s    *Server
+	c    net.Conn
+	r    *bufio.Reader
+	out  *sender
+	ctx  context.Context
+	stop context.CancelFunc
+
+	id     uint64
+	row    row
+	floor  uint64 // the highest that was heard of
+	flight map[uint64]bool
+	mu     sync.Mutex // guards flight
+	wg     sync.WaitGroup
+}
+
+func newNonce() (n [nonceSize]byte) {
+	_, _ = rand.Read(n[:]) // never fails
+	return n
+}
+
+func newSecret() []byte {
+	b := make([]byte, secretSize)
+	_, _ = rand.Read(b) // never fails
+	return b
+}
+
+// serve serves a connection until it ends.
+func (s *Server) serve(nc net.Conn) {
+	c := &conn{s: s, c: nc, r: bufio.NewReader(nc), flight: map[uint64]bool{}}
+	c.ctx, c.stop = context.WithCancel(s.ctx)
+	c.out = newSender(nc)
+	s.mu.Lock()
+	s.all[c] = true
+	closed := s.closed
+	s.mu.Unlock()
+	defer s.forget(c)
+	if closed {
+		c.leave(codeClosing, "")
+		return
+	}
+	if err := c.run(); err != nil && c.ctx.Err() == nil {
+		s.o.Logger.Info("a connection has ended", "peer", nc.RemoteAddr(), "session", c.id, "err", err)
+	}
+}
+
+// forget ends what is left of a connection.
+func (s *Server) forget(c *conn) {
+	c.stop()
+	c.wg.Wait()
+	c.out.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, c)
+	if s.conns[c.id] == c {
+		delete(s.conns, c.id)
+	}
+}
+
+// leave says why the connection ends, and ends it.
+func (c *conn) leave(why code, text string) {
+	c.out.last(&bye{code: why, text: []byte(text)})
+	c.stop()
+}
+
+// attach makes this the connection of its session. An older one is told.
+func (c *conn) attach() {
+	c.s.mu.Lock()
+	old := c.s.conns[c.id]
+	c.s.conns[c.id] = c
+	c.s.mu.Unlock()
+	if old != nil {
+		old.leave(codeReplaced, "")
+	}
+}
+
+func (c *conn) run() error {
+	_ = c.c.SetDeadline(time.Now().Add(handshakeMost)) // an error shows at the next call
+	why, err := c.handshake()
+	if err != nil {
+		c.leave(why, "")
+		return err
+	}
+	_ = c.c.SetDeadline(time.Time{})
+	for c.out.room() {
+		_ = c.c.SetReadDeadline(time.Now().Add(silence))
+		m, err := readFrame(c.r, c.s.o.Largest+frameMore)
+		if err != nil {
+			if errors.Is(err, errFrame) {
+				c.leave(codeProtocol, err.Error())
+			}
+			return err
+		}
+		if err := c.take(m); err != nil {
+			c.leave(codeProtocol, err.Error())
+			return err
+		}
+	}
+	return nil
+}
+
+// take does what a frame asks for.
+func (c *conn) take(m message) error {
+	switch m := m.(type) {
+	case *request:
+		return c.request(m)
+	case *ack:
+		return c.acked(m)
+	case *ping:
+		c.out.send(&pong{})
+		return nil
+	case *bye:
+		return fmt.Errorf("%w: the client has ended", net.ErrClosed)
+	}
+	return fmt.Errorf("%w: kind %d here", errFrame, m.kind())
+}
+
+// handshake finds out whose session it is, or begins one.
+func (c *conn) handshake() (code, error) {
+	m, err := readFrame(c.r, frameMax)
+	if err != nil {
+		return codeProtocol, err
+	}
+	h, ok := m.(*hello)
+	switch {
+	case !ok:
+		return codeProtocol, fmt.Errorf("%w: kind %d first", errFrame, m.kind())
+	case h.version > version:
+		return codeVersion, ErrVersion
+	case h.version == 0:
+		return codeProtocol, fmt.Errorf("%w: version 0", errFrame)
+	case h.id == 0:
+		return c.begin(h)
+	}
+	return c.resume(h)
+}
+
+func (c *conn) begin(h *hello) (code, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, handshakeMost)
+	defer cancel()
+	principal, err := c.s.o.Login(ctx, Peer{Conn: c.c, Credentials: h.credentials})
+	if err != nil {
+		return codeDenied, fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	id, r, secret, err := c.s.create(ctx, principal)
+	if errors.Is(err, ErrDenied) {
+		return codeDenied, err
+	} else if err != nil {
+		return codeClosing, err
+	}
+	c.id, c.row, c.floor = id, r, 1
+	c.attach()
+	c.out.send(c.welcome(secret, nil))
+	return codeOK, nil
+}
+
+// welcome says how things stand.
+func (c *conn) welcome(secret []byte, slots []uint64) *welcome {
+	return &welcome{id: c.id, secret: secret, window: c.row.Window, most: uint64(c.s.o.Largest), floor: c.floor, slots: slots}
+}
+
+func (c *conn) resume(h *hello) (code, error) {
+	r, why, err := c.s.find(c.ctx, h.id)
+	if err != nil {
+		return codeClosing, err
+	}
+	if why != codeOK {
+		return why, fmt.Errorf("%w: %d", ErrNoSession, h.id)
+	}
+	secret, err := c.s.seals.open(r.Secret, purpose(h.id))
+	if err != nil {
+		c.s.o.Logger.Error("the secret of a session cannot be unsealed", "session", h.id, "err", err)
+		return codeUnknown, err
+	}
+	bound, err := binding(c.c)
+	if err != nil {
+		return codeProtocol, err
+	}
+	nonce := newNonce()
+	c.out.send(&challenge{nonce: nonce, proof: prove(secret, byServer, h.id, h.nonce, nonce, bound)})
+	m, err := readFrame(c.r, frameMax)
+	if err != nil {
+		return codeProtocol, err
+	}
+	p, ok := m.(*proof)
+	if !ok {
+		return codeProtocol, fmt.Errorf("%w: kind %d for a proof", errFrame, m.kind())
+	}
+	if !proves(prove(secret, byClient, h.id, h.nonce, nonce, bound), p.proof) {
+		return codeDenied, fmt.Errorf("%w: wrong proof of session %d", ErrDenied, h.id)
+	}
+	if r.Ended {
+		return codeExpired, fmt.Errorf("%w: %d", ErrExpired, h.id)
+	}
+	return c.goOn(h.id, r, p)
+}
+
+// goOn lets a client that has proven its session go on with it.
+func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
+	c.id, c.row, c.floor = id, r, max(r.Floor, 1)
+	var slots []uint64
+	err := c.s.db.View(c.ctx, func(tx *durable.Tx) (err error) {
+		if err := c.s.allowed(tx, r.Principal); err != nil {
+			return err
+		}
+		slots, err = c.s.o.Tables.slots(tx, id)
+		return err
+	})
+	if errors.Is(err, ErrDenied) {
+		return codeDenied, err
+	} else if err != nil {
+		return codeClosing, err
+	}
+	if p.floor == 0 {
+		return codeProtocol, fmt.Errorf("%w: floor 0", errFrame)
+	}
+	c.attach()
+	c.out.send(c.welcome(nil, slots))
+	return codeOK, nil
+}
+
+// request lets a request be done, beside others.
+func (c *conn) request(m *request) error {
+	r := &Request{Session: c.id, Principal: c.row.Principal, Seq: m.seq, Body: m.body, floor: m.floor, window: c.row.Window}
+	if err := r.check(c.floor); errors.Is(err, ErrStale) {
+		c.out.send(&reply{seq: m.seq, code: codeStale})
+		return nil
+	} else if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slot := m.seq % c.row.Window
+	if c.flight[slot] {
+		return fmt.Errorf("%w: request %d while another one of its place is done", ErrProtocol, m.seq)
+	}
+	c.flight[slot] = true
+	c.floor = max(c.floor, m.floor)
+	c.wg.Go(func() { c.do(r) })
+	return nil
+}
+
+func (c *conn) do(r *Request) {
+	var body []byte
+	err := c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
+		body, err = c.s.Do(tx, r, func() ([]byte, error) { return c.s.o.Handle(tx, r) })
+		return err
+	})
+	c.mu.Lock()
+	delete(c.flight, r.Seq%r.window)
+	c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return // nobody knows, and the client asks again
+	}
+	if unable(err) {
+		c.s.o.Logger.Error("a request cannot be done", "session", r.Session, "err", err)
+		c.leave(codeClosing, "")
+		return
+	}
+	m := &reply{seq: r.Seq, body: body}
+	if err != nil {
+		m.code, m.body = codeOf(err)
+		m.body = m.body[:min(len(m.body), c.s.o.Largest)]
+	}
+	c.out.send(m)
+}
+
+// unable says that an error is the database's: the request may be done later.
+func unable(err error) bool {
+	if damage := (*durable.DamageError)(nil); errors.As(err, &damage) {
+		return true
+	}
+	for _, e := range []error{durable.ErrFull, durable.ErrPoisoned, durable.ErrClosed, durable.ErrUnknown} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *conn) acked(m *ack) error {
+	c.floor = max(c.floor, m.floor)
+	return nil
+}

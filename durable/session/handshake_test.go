@@ -1,0 +1,338 @@
+package session
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/wakepoint/wakepoint/durable"
+)
+
+// TestForged: nobody goes on with a session without its secret, with a proof that
+// was used before, with half of one, or with another session's.
+func TestForged(t *testing.T) {
+	s := newSite(t)
+	_, w := s.login("ann")
+	_, other := s.login("eve")
+	begin := func(t *testing.T, id uint64) (*raw, *hello, *challenge) {
+		r := s.in(t).raw()
+		h := &hello{version: version, id: id, nonce: newNonce()}
+		r.say(h)
+		a, ok := r.hear().(*challenge)
+		if !ok {
+			t.Fatal("no challenge")
+		}
+		return r, h, a
+	}
+	var old proof
+	t.Run("right", func(t *testing.T) {
+		r, h, a := begin(t, w.id)
+		old = proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}
+		r.say(&old)
+		if _, ok := r.hear().(*welcome); !ok {
+			t.Fatal("not welcome")
+		}
+	})
+	t.Run("used before", func(t *testing.T) {
+		r, _, _ := begin(t, w.id)
+		r.say(&old)
+		r.ends(codeDenied)
+	})
+	t.Run("another secret", func(t *testing.T) {
+		r, h, a := begin(t, w.id)
+		r.say(&proof{proof: prove(other.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1})
+		r.ends(codeDenied)
+	})
+	t.Run("another session's", func(t *testing.T) {
+		r, h, a := begin(t, w.id)
+		r.say(&proof{proof: prove(other.secret, byClient, other.id, h.nonce, a.nonce, nil), floor: 1})
+		r.ends(codeDenied)
+	})
+	t.Run("the server's own", func(t *testing.T) {
+		r, _, a := begin(t, w.id)
+		r.say(&proof{proof: a.proof, floor: 1})
+		r.ends(codeDenied)
+	})
+	t.Run("a bit", func(t *testing.T) {
+		r, h, a := begin(t, w.id)
+		p := prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil)
+		p[proofSize-1] ^= 1
+		r.say(&proof{proof: p, floor: 1})
+		r.ends(codeDenied)
+	})
+	t.Run("half", func(t *testing.T) {
+		r, h, a := begin(t, w.id)
+		p := prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil)
+		b := appendFrame(nil, &proof{proof: p, floor: 1})
+		b[3] -= 8
+		_, err := r.c.Write(b[:len(b)-8])
+		must(t, err)
+		r.ends(codeProtocol)
+	})
+	t.Run("floor 0", func(t *testing.T) {
+		r, h, a := begin(t, w.id)
+		r.say(&proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil)})
+		r.ends(codeProtocol)
+	})
+	t.Run("requests before the proof", func(t *testing.T) {
+		r, _, _ := begin(t, w.id)
+		r.say(one(1, 1))
+		r.ends(codeProtocol)
+	})
+	t.Run("no hello", func(t *testing.T) {
+		r := s.in(t).raw()
+		r.say(one(1, 1))
+		r.ends(codeProtocol)
+	})
+	t.Run("a session that never was", func(t *testing.T) {
+		r := s.in(t).raw()
+		r.say(&hello{version: version, id: 1 << 40, nonce: newNonce()})
+		r.ends(codeBehind)
+	})
+	t.Run("newer", func(t *testing.T) {
+		r := s.in(t).raw()
+		r.say(&hello{version: version + 1, nonce: newNonce()})
+		r.ends(codeVersion)
+	})
+	if s.count("ann") != 0 {
+		t.Fatal("something was done")
+	}
+}
+
+// TestWrongServer: a client says nothing to a server that does not know its
+// session's secret, and finds the right one again.
+func TestWrongServer(t *testing.T) {
+	s := newSite(t)
+	wrong := newSite(t, func(o *Options) { o.Keys[0][0]++ })
+	wrong.login("somebody") // has the number of the first session there
+	at := s
+	var conn net.Conn
+	c, err := Dial(context.Background(), DialOptions{Credentials: []byte("ann"), Dial: func(ctx context.Context) (_ net.Conn, err error) {
+		conn, err = at.dial(ctx)
+		return conn, err
+	}})
+	must(t, err)
+	defer c.Close()
+	if _, err := add(c, 1); err != nil {
+		t.Fatal(err)
+	}
+	at = wrong
+	must(t, conn.Close())
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := c.Call(ctx, number(1)); !errors.Is(err, ErrWrongServer) || !errors.Is(err, ErrUnknown) {
+		t.Fatalf("%v", err)
+	}
+	if wrong.count("ann") != 0 || wrong.count("somebody") != 0 {
+		t.Fatal("the wrong server has done it")
+	}
+}
+
+// TestReplaced: of two connections with one session the newer one has it, and the
+// older one is told.
+func TestReplaced(t *testing.T) {
+	s := newSite(t)
+	r, w := s.login("ann")
+	r.say(one(1, 1))
+	r.hear()
+	newer, _ := s.resume(w)
+	r.ends(codeReplaced)
+	newer.say(one(1, 1), one(2, 1))
+	got := map[uint64]string{}
+	for range 2 {
+		m, ok := newer.hear().(*reply)
+		if !ok || m.code != codeOK {
+			t.Fatalf("%+v", m)
+		}
+		got[m.seq] = string(m.body)
+	}
+	if got[1] != string(number(1)) || got[2] != string(number(2)) {
+		t.Fatalf("%v", got)
+	}
+}
+
+// TestStolen: what lies on the disk has no secret in it, and without the key a
+// server cannot go on with anybody.
+func TestStolen(t *testing.T) {
+	s := newSite(t)
+	_, w := s.login("ann")
+	must(t, s.db.Checkpoint(context.Background()))
+	must(t, s.db.View(context.Background(), func(tx *durable.Tx) error {
+		r, _ := s.o.Tables.sessions.Get(tx, w.id)
+		if bytes.Contains(r.Secret, w.secret[:8]) {
+			t.Error("the secret lies open")
+		}
+		return nil
+	}))
+	s.stop()
+	key := s.o.Keys[0]
+	s.o.Keys = [][]byte{bytes.Repeat([]byte{1}, KeySize)}
+	s.begin()
+	r := s.raw()
+	r.say(&hello{version: version, id: w.id, nonce: newNonce()})
+	r.ends(codeUnknown)
+	s.stop()
+	s.o.Keys = append(s.o.Keys, key) // changed: the old one unseals
+	s.begin()
+	s.resume(w)
+}
+
+// certificate is one for localhost.
+func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	must(t, err)
+	pool := x509.NewCertPool()
+	parsed, err := x509.ParseCertificate(der)
+	must(t, err)
+	pool.AddCert(parsed)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+// TestBinding: over TLS a proof is good for its own connection only: who stands
+// between the two ends, with a certificate that both take, cannot pass it on.
+func TestBinding(t *testing.T) {
+	s := newSite(t)
+	cert, pool := certificate(t)
+	inner, err := net.Listen("unix", filepath.Join(s.dir, "tls"))
+	must(t, err)
+	served := make(chan error, 1)
+	go func() {
+		served <- s.server.Serve(tls.NewListener(inner, &tls.Config{Certificates: []tls.Certificate{cert}}))
+	}()
+	t.Cleanup(func() { must(t, inner.Close()); <-served })
+	config := &tls.Config{RootCAs: pool, ServerName: "localhost"}
+	direct := func(ctx context.Context) (net.Conn, error) {
+		c, err := net.Dial("unix", filepath.Join(s.dir, "tls"))
+		if err != nil {
+			return nil, err
+		}
+		return tls.Client(c, config), nil
+	}
+	through := direct
+	var conn net.Conn
+	c, err := Dial(context.Background(), DialOptions{Credentials: []byte("ann"), Dial: func(ctx context.Context) (_ net.Conn, err error) {
+		conn, err = through(ctx)
+		return conn, err
+	}})
+	must(t, err)
+	defer c.Close()
+	if _, err := add(c, 1); err != nil {
+		t.Fatal(err)
+	}
+	must(t, conn.Close())
+	if _, err := add(c, 1); err != nil { // resumed over TLS
+		t.Fatal(err)
+	}
+	through = func(ctx context.Context) (net.Conn, error) {
+		near, far := net.Pipe()
+		onward, err := direct(ctx)
+		if err != nil {
+			return nil, err
+		}
+		middle := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{cert}})
+		go pass(middle, onward)
+		go pass(onward, middle)
+		return tls.Client(near, config), nil
+	}
+	must(t, conn.Close())
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := c.Call(ctx, number(1)); !errors.Is(err, ErrWrongServer) {
+		t.Fatalf("%v", err)
+	}
+	if n := s.count("ann"); n != 2 {
+		t.Fatalf("%d", n)
+	}
+}
+
+func pass(from, to net.Conn) {
+	defer to.Close()
+	_, _ = bufio.NewReader(from).WriteTo(to)
+}
+
+// TestOptions: what cannot work is refused at once.
+func TestOptions(t *testing.T) {
+	s := newSite(t)
+	for name, change := range map[string]func(*Options){
+		"no tables":     func(o *Options) { o.Tables = nil },
+		"no key":        func(o *Options) { o.Keys = nil },
+		"short key":     func(o *Options) { o.Keys = [][]byte{make([]byte, KeySize-1)} },
+		"no login":      func(o *Options) { o.Login = nil },
+		"no handler":    func(o *Options) { o.Handle = nil },
+		"large window":  func(o *Options) { o.Window = WindowMax + 1 },
+		"large request": func(o *Options) { o.Largest = durable.TransactionMax },
+	} {
+		o := s.o
+		change(&o)
+		if _, err := NewServer(s.db, o); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := Dial(context.Background(), DialOptions{}); err == nil {
+		t.Error("no dial: no error")
+	}
+	s.o.Login = func(context.Context, Peer) (string, error) { return "", fmt.Errorf("who are you?") }
+	s.again()
+	if _, err := Dial(context.Background(), DialOptions{Dial: s.dial}); !errors.Is(err, ErrDenied) {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzServe: whatever a client sends, the server stays as it is.
+func FuzzServe(f *testing.F) {
+	f.Add(appendFrame(nil, &hello{version: version, credentials: []byte("ann")}))
+	f.Add(appendFrame(appendFrame(nil, &hello{version: version}), one(1, 1)))
+	f.Add(appendFrame(nil, &hello{version: version, id: 1}))
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 5})
+	f.Add([]byte{0, 0, 0, 0})
+	s := newSite(f)
+	s.login("somebody")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		near, far := net.Pipe()
+		go func() {
+			_, _ = near.Write(b)
+			_ = near.Close()
+		}()
+		go func() { _, _ = bufio.NewReader(near).WriteTo(bytes.NewBuffer(nil)) }()
+		if err := s.server.ServeConn(far); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzParse: a frame that can be read is what it is written as.
+func FuzzParse(f *testing.F) {
+	for _, m := range []message{&hello{version: 1, id: 2, credentials: []byte("x")}, &challenge{}, &proof{floor: 1, top: 2, received: 3},
+		&welcome{id: 1, secret: make([]byte, secretSize), window: 64, most: 1, floor: 2, sent: 3, slots: []uint64{1, 2, 300}},
+		one(1, 1), &reply{seq: 1, code: codeStale, body: []byte("x")}, &delivery{number: 1}, &ack{1, 2}, &bye{code: codeBehind}, &ping{}, &pong{}} {
+		f.Add(appendFrame(nil, m)[frameHead:])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) == 0 {
+			return
+		}
+		m, err := parse(b)
+		if err != nil {
+			return
+		}
+		again, err := parse(appendFrame(nil, m)[frameHead:])
+		if err != nil || fmt.Sprintf("%+v", again) != fmt.Sprintf("%+v", m) {
+			t.Fatalf("%+v, %v instead of %+v", again, err, m)
+		}
+	})
+}

@@ -1,0 +1,54 @@
+package session
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/wakepoint/wakepoint/durable"
+)
+
+// Tables are what a server keeps in the database, beside the tables of the program
+// whose sessions they are: All is given to Open together with those.
+type Tables struct {
+	sessions *durable.Table[uint64, row]
+	replies  *durable.Table[[]byte, []byte] // by session and slot
+	meta     *durable.Table[string, uint64]
+}
+
+// NewTables returns the tables of a database's sessions.
+func NewTables() *Tables {
+	return &Tables{
+		sessions: durable.NewTable[uint64, row]("session"),
+		replies:  durable.NewTable[[]byte, []byte]("session/replies"),
+		meta:     durable.NewTable[string, uint64]("session/meta"),
+	}
+}
+
+// All are the tables, for durable.Open.
+func (t *Tables) All() []durable.AnyTable {
+	return []durable.AnyTable{t.sessions, t.replies, t.meta}
+}
+
+// row is what is kept of a session.
+type row struct {
+	Principal string `cbor:"1,keyasint"`
+	Secret    []byte `cbor:"2,keyasint"`           // sealed
+	Window    uint64 `cbor:"3,keyasint"`           // never changed: slots depend on it
+	Floor     uint64 `cbor:"4,keyasint,omitempty"` // requests below it have no slot any more
+	Used      uint64 `cbor:"5,keyasint,omitempty"` // on the server's clock, in seconds
+	Ended     bool   `cbor:"6,keyasint,omitempty"`
+}
+
+// Keys of meta.
+const (
+	metaLast = "last" // number of the newest session
+)
+
+// purpose is what the secret of a session is sealed for.
+func purpose(id uint64) string { return fmt.Sprintf("secret of session %d", id) }
+
+// slotKey is where the last request of a slot is kept: 8 bytes of the session and
+// one of the slot.
+func slotKey(id, slot uint64) []byte {
+	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 9), id), byte(slot))
+}
