@@ -26,88 +26,73 @@ func TestForged(t *testing.T) {
 	s := newSite(t)
 	_, w := s.login("ann")
 	_, other := s.login("eve")
-	begin := func(t *testing.T, id uint64) (*raw, *hello, *challenge) {
-		r := s.in(t).raw()
-		h := &hello{version: version, id: id, nonce: newNonce()}
-		r.say(h)
-		a, ok := r.hear().(*challenge)
-		if !ok {
-			t.Fatal("no challenge")
-		}
-		return r, h, a
+	var old *proof
+	right := func(h *hello, a *challenge) *proof {
+		return &proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}
 	}
-	var old proof
-	t.Run("right", func(t *testing.T) {
-		r, h, a := begin(t, w.id)
-		old = proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}
-		r.say(&old)
-		if _, ok := r.hear().(*welcome); !ok {
-			t.Fatal("not welcome")
-		}
-	})
-	t.Run("used before", func(t *testing.T) {
-		r, _, _ := begin(t, w.id)
-		r.say(&old)
-		r.ends(codeDenied)
-	})
-	t.Run("another secret", func(t *testing.T) {
-		r, h, a := begin(t, w.id)
-		r.say(&proof{proof: prove(other.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1})
-		r.ends(codeDenied)
-	})
-	t.Run("another session's", func(t *testing.T) {
-		r, h, a := begin(t, w.id)
-		r.say(&proof{proof: prove(other.secret, byClient, other.id, h.nonce, a.nonce, nil), floor: 1})
-		r.ends(codeDenied)
-	})
-	t.Run("the server's own", func(t *testing.T) {
-		r, _, a := begin(t, w.id)
-		r.say(&proof{proof: a.proof, floor: 1})
-		r.ends(codeDenied)
-	})
-	t.Run("a bit", func(t *testing.T) {
-		r, h, a := begin(t, w.id)
-		p := prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil)
-		p[proofSize-1] ^= 1
-		r.say(&proof{proof: p, floor: 1})
-		r.ends(codeDenied)
-	})
-	t.Run("half", func(t *testing.T) {
-		r, h, a := begin(t, w.id)
-		p := prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil)
-		b := appendFrame(nil, &proof{proof: p, floor: 1})
-		b[3] -= 8
-		_, err := r.c.Write(b[:len(b)-8])
-		must(t, err)
-		r.ends(codeProtocol)
-	})
-	t.Run("floor 0", func(t *testing.T) {
-		r, h, a := begin(t, w.id)
-		r.say(&proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil)})
-		r.ends(codeProtocol)
-	})
-	t.Run("requests before the proof", func(t *testing.T) {
-		r, _, _ := begin(t, w.id)
-		r.say(one(1, 1))
-		r.ends(codeProtocol)
-	})
-	t.Run("no hello", func(t *testing.T) {
-		r := s.in(t).raw()
-		r.say(one(1, 1))
-		r.ends(codeProtocol)
-	})
-	t.Run("a session that never was", func(t *testing.T) {
-		r := s.in(t).raw()
-		r.say(&hello{version: version, id: 1 << 40, nonce: newNonce()})
-		r.ends(codeBehind)
-	})
-	t.Run("newer", func(t *testing.T) {
-		r := s.in(t).raw()
-		r.say(&hello{version: version + 1, nonce: newNonce()})
-		r.ends(codeVersion)
-	})
-	if s.count("ann") != 0 {
-		t.Fatal("something was done")
+	with := func(f func(h *hello, a *challenge) message) func(h *hello, a *challenge) []byte {
+		return func(h *hello, a *challenge) []byte { return appendFrame(nil, f(h, a)) }
+	}
+	for _, c := range []struct {
+		name   string
+		answer func(h *hello, a *challenge) []byte
+		want   code
+	}{
+		{"right", with(func(h *hello, a *challenge) message { old = right(h, a); return old }), codeOK},
+		{"used before", with(func(*hello, *challenge) message { return old }), codeDenied},
+		{"another secret", with(func(h *hello, a *challenge) message {
+			return &proof{proof: prove(other.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}
+		}), codeDenied},
+		{"another session's", with(func(h *hello, a *challenge) message {
+			return &proof{proof: prove(other.secret, byClient, other.id, h.nonce, a.nonce, nil), floor: 1}
+		}), codeDenied},
+		{"the server's own", with(func(_ *hello, a *challenge) message { return &proof{proof: a.proof, floor: 1} }), codeDenied},
+		{"a bit", with(func(h *hello, a *challenge) message { p := right(h, a); p.proof[proofSize-1] ^= 1; return p }), codeDenied},
+		{"half", func(h *hello, a *challenge) []byte {
+			b := appendFrame(nil, right(h, a))
+			b[3] -= 8
+			return b[:len(b)-8]
+		}, codeProtocol},
+		{"floor 0", with(func(h *hello, a *challenge) message { p := right(h, a); p.floor = 0; return p }), codeProtocol},
+		{"a request before the proof", with(func(*hello, *challenge) message { return one(1, 1) }), codeProtocol},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := s.in(t).raw()
+			h := &hello{version: version, id: w.id, nonce: newNonce()}
+			r.say(h)
+			a, ok := r.hear().(*challenge)
+			if !ok {
+				t.Fatal("no challenge")
+			}
+			_, err := r.c.Write(c.answer(h, a))
+			must(t, err)
+			if c.want != codeOK {
+				r.ends(c.want)
+			} else if _, ok := r.hear().(*welcome); !ok {
+				t.Fatal("not welcome")
+			}
+		})
+	}
+}
+
+// TestFirst: what cannot come first ends the connection with its reason.
+func TestFirst(t *testing.T) {
+	s := newSite(t)
+	for _, c := range []struct {
+		name  string
+		first message
+		want  code
+	}{
+		{"a request", one(1, 1), codeProtocol},
+		{"a session that never was", &hello{version: version, id: 1 << 40, nonce: newNonce()}, codeBehind},
+		{"a newer version", &hello{version: version + 1, nonce: newNonce()}, codeVersion},
+		{"version 0", &hello{nonce: newNonce()}, codeProtocol},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := s.in(t).raw()
+			r.say(c.first)
+			r.ends(c.want)
+		})
 	}
 }
 
