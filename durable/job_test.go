@@ -334,7 +334,9 @@ func TestJobStops(t *testing.T) {
 					}
 				}
 				way := func(ctx context.Context, w *Work[trip]) error {
-					tick()
+					if tick(); n != point && ctx.Err() != nil {
+						t.Errorf("point %d: a step begins later", point)
+					}
 					err := w.Update(ctx, func(_ *Tx, s *trip) error {
 						s.Seen = append(s.Seen, w.Key())
 						tick()
@@ -406,10 +408,28 @@ func TestJobStarts(t *testing.T) {
 		if err != errBoom || said.String() != "" {
 			t.Errorf("%v, calls: %v", err, said)
 		}
-		startJob(t, db, j, "id")
-		_, err = j.Wait(ctx, db, "id")
-		must(t, err)
 		stop()
+		for id, running := range map[string]bool{"before": false, "meanwhile": true} {
+			over := make(chan error)
+			own, cancel := context.WithCancel(ctx)
+			run := func() { over <- j.Run(own, db) }
+			if running {
+				go run()
+				synctest.Wait()
+			}
+			must(t, db.Update(ctx, func(tx *Tx) error {
+				j.Start(tx, id, trip{})
+				if !running {
+					go run()
+				}
+				time.Sleep(10 * time.Millisecond)
+				return nil
+			}))
+			_, err = j.Wait(ctx, db, id)
+			must(t, err)
+			cancel()
+			<-over
+		}
 		must(t, db.Close())
 	})
 }

@@ -177,3 +177,59 @@ func TestJobRecords(t *testing.T) {
 		must(t, db.Close())
 	}
 }
+
+// TestJobAnew: a job that is started under an id whose last one ended is another
+// one, also when the last step of that is still busy.
+func TestJobAnew(t *testing.T) {
+	for name, end := range map[string]hook{"nil": nothing, "error": fails, "retry": again, "recorded": seen(nil)} {
+		synctest.Test(t, func(t *testing.T) {
+			first, on := make(chan bool), make(chan bool)
+			j := NewJob("trip", Step[trip]{Do: times(1, func(ctx context.Context, w *Work[trip]) error {
+				must(t, seen(nil)(ctx, w))
+				first <- true
+				<-on
+				return end(ctx, w)
+			}, nothing)})
+			db := withJob(t, crashfs.New(), j)
+			startJob(t, db, j, "id")
+			stop := running(db, j)
+			<-first
+			must(t, db.Update(ctx, func(tx *Tx) error {
+				if !j.Forget(tx, "id") || !j.Start(tx, "id", trip{[]string{name}}) {
+					t.Error("it has not ended")
+				}
+				return nil
+			}))
+			on <- true
+			s, err := j.Wait(ctx, db, "id")
+			if got := fmt.Sprint(s.State.Seen, s.Phase, s.Why, err); got != "["+name+"] done<nil>" {
+				t.Errorf("%s: %s", name, got)
+			}
+			stop()
+			must(t, db.Close())
+		})
+	}
+}
+
+// TestJobWork: what a step has kept of its work is of no use behind it.
+func TestJobWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kept *Work[trip]
+		j := planned(&calls{}, map[string]hook{"0/do": times(1, func(_ context.Context, w *Work[trip]) error {
+			kept = w
+			return Retry(errBoom, time.Hour)
+		}, nothing)})
+		db := withJob(t, crashfs.New(), j)
+		startJob(t, db, j, "id")
+		stop := running(db, j)
+		synctest.Wait()
+		if err := seen(nil)(ctx, kept); !errors.Is(err, ErrRecorded) {
+			t.Errorf("Update of a step that is over: %v", err)
+		}
+		if s, err := j.Wait(ctx, db, "id"); err != nil || s.Phase != JobDone || len(s.State.Seen) > 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+		stop()
+		must(t, db.Close())
+	})
+}

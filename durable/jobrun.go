@@ -93,7 +93,7 @@ func (w *Work[S]) Update(ctx context.Context, f func(tx *Tx, state *S) error) er
 	var next jobRecord
 	w.failed = w.db.Update(ctx, func(tx *Tx) error {
 		r, found := w.j.get(tx, w.id)
-		if w.over.Load() || !found || w.left(r) {
+		if w.over.Load() || w.left(w.now) || !found || w.left(r) {
 			return ErrRecorded
 		}
 		s := w.j.state(tx, w.id, r.State)
@@ -105,7 +105,7 @@ func (w *Work[S]) Update(ctx context.Context, f func(tx *Tx, state *S) error) er
 		w.j.table.Put(tx, w.id, next)
 		return nil
 	})
-	if w.failed == nil {
+	if w.failed == nil || errors.Is(w.failed, ErrUnknown) { // it is there until a crash
 		w.now = next
 		w.j.tell(jobWait{w.db, w.id})
 	}
@@ -356,7 +356,7 @@ func (r *jobRun[S]) step(ctx context.Context, id string, rec jobRecord) (next jo
 	if err := ctx.Err(); err != nil {
 		return rec, nil, err
 	}
-	if failed == nil && w.left(w.now) {
+	if failed == nil && w.failed == nil && w.left(w.now) {
 		return w.now, nil, nil
 	}
 	if failed == nil {
@@ -370,7 +370,8 @@ func (r *jobRun[S]) settle(ctx context.Context, w *Work[S], failed error) (next 
 	var left bool
 	err = r.db.Update(ctx, func(tx *Tx) error {
 		rec, found := r.j.get(tx, w.id)
-		next, left = rec, !found || w.left(rec)
+		// What is there now may be another job of the same id.
+		next, left = rec, !found || w.left(rec) || w.left(w.now)
 		switch {
 		case left || retried(failed):
 			return nil
