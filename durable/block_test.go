@@ -29,7 +29,8 @@ func TestLayers(t *testing.T) {
 				}
 				f.set(change{key: []byte(k), value: []byte(v), deleted: deleted})
 			}
-			var l layer = f.between(nil, nil)
+			own, _ := f.between(nil, []byte("\U0010ffff\U0010ffff"), 1+f.count)
+			var l layer = own
 			if rapid.Bool().Draw(t, "packed") {
 				b := flatten([]layer{l}, false)
 				l = b

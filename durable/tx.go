@@ -120,12 +120,13 @@ func (tx *Tx) scan(from, to []byte, yield func(change) bool) {
 		if err != nil {
 			tx.fail(err)
 		}
-		ahead = min(2*ahead, scanMost)
 		if next == nil || bytes.Compare(next, to) > 0 {
 			next = to
 		}
+		own, next := tx.writes.between(from, next, ahead)
+		ahead = min(2*ahead, scanMost)
 		changed, more := tx.changed, true
-		merged([]layer{tx.writes.between(from, next), list}, from, func(c change) bool {
+		merged([]layer{own, list}, from, func(c change) bool {
 			if bytes.Compare(c.key, next) >= 0 {
 				return false
 			}

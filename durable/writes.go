@@ -54,18 +54,22 @@ func (w *writes) set(c change) {
 	}
 }
 
-// between is the changes from a key up to another (nil: to the end).
-func (w *writes) between(from, to []byte) (out changes) {
+// between is the changes from a key up to another, at most so many, and up to where
+// these are all.
+func (w *writes) between(from, to []byte, most int) (out changes, end []byte) {
 	p, i, _ := w.place(from)
 	for ; p < len(w.pieces); p, i = p+1, 0 {
 		for _, c := range w.pieces[p][i:] {
-			if to != nil && bytes.Compare(c.key, to) >= 0 {
-				return out
+			if bytes.Compare(c.key, to) >= 0 {
+				return out, to
+			}
+			if len(out) == most {
+				return out, c.key
 			}
 			out = append(out, c)
 		}
 	}
-	return out
+	return out, to
 }
 
 // The record of a transaction is its kind and its changes. Kinds that are not

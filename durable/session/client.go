@@ -17,7 +17,10 @@ type DialOptions struct {
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Credentials are what the server's Login gets when the session begins.
 	Credentials []byte
-	Logger      *slog.Logger // nil: none
+	// Remember is how many of the last requests with a reply are kept, for a
+	// RolledBackError; 0: none.
+	Remember int
+	Logger   *slog.Logger // nil: none
 }
 
 // Client is one end of a session. Any number of goroutines may use it.
@@ -27,16 +30,21 @@ type Client struct {
 	end  context.CancelFunc
 	over chan struct{} // closed when nothing runs any more
 
-	mu      sync.Mutex // guards the rest
-	session known
-	next    uint64           // number of the next request
-	floor   uint64           // the lowest without a reply
-	calls   map[uint64]*call // that have no reply
-	top     uint64           // the highest with a reply
-	out     *sender          // of the connection; nil: there is none
-	moved   chan struct{}    // closed when the floor has moved, or it is over
-	failed  error            // why there is no session any more
-	cause   error            // why there is no connection
+	mu       sync.Mutex // guards the rest
+	session  known
+	next     uint64            // number of the next request
+	floor    uint64            // the lowest without a reply
+	calls    map[uint64]*call  // that have no reply
+	out      *sender           // of the connection; nil: there is none
+	came     []Delivery        // and were not taken
+	received uint64            // the last delivery that was taken
+	arrived  chan struct{}     // closed when there is one, or it is over
+	undone   *RolledBackError  // not accepted yet
+	told     map[uint64]bool   // requests that are undone
+	bodies   map[uint64][]byte // of requests that have a reply, as far as they are remembered
+	moved    chan struct{}     // closed when the floor has moved, or it is over
+	failed   error             // why there is no session any more
+	cause    error             // why there is no connection
 }
 
 // known is what a client knows of its session.
@@ -69,7 +77,8 @@ func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{o: o, over: make(chan struct{}), next: 1, floor: 1, calls: map[uint64]*call{}, moved: make(chan struct{})}
+	c := &Client{o: o, over: make(chan struct{}), next: 1, floor: 1, calls: map[uint64]*call{},
+		told: map[uint64]bool{}, bodies: map[uint64][]byte{}, arrived: make(chan struct{}), moved: make(chan struct{})}
 	c.ctx, c.end = context.WithCancel(context.Background())
 	begun := make(chan error, 1)
 	go c.run(begun)
@@ -101,7 +110,8 @@ func (c *Client) ID() uint64 {
 //
 // Errors: *RemoteError is the handler's own, and ErrDenied, ErrTooLarge: nothing was
 // changed. ErrExpired, ErrNoSession, ErrReplaced, ErrClosed: the session is over,
-// and what was on its way is unknown.
+// and what was on its way is unknown. *RolledBackError: nothing was asked for, see
+// Accept.
 func (c *Client) Call(ctx context.Context, body []byte) ([]byte, error) {
 	k, err := c.begin(ctx, body)
 	if err != nil {
@@ -128,6 +138,9 @@ func (c *Client) begin(ctx context.Context, body []byte) (*call, error) {
 		case c.failed != nil:
 			defer c.mu.Unlock()
 			return nil, c.failed
+		case c.undone != nil:
+			defer c.mu.Unlock()
+			return nil, c.undone
 		case uint64(len(body)) > c.session.most:
 			defer c.mu.Unlock()
 			return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(body), c.session.most)
@@ -176,7 +189,7 @@ func (c *Client) run(begun chan<- error) {
 			err = ErrClosed
 		}
 		if final(err) || c.ctx.Err() != nil {
-			c.fail(err)
+			err = c.fail(err)
 			if fresh {
 				begun <- err
 			}
@@ -201,10 +214,14 @@ func final(err error) bool {
 	return false
 }
 
-// fail ends all calls.
-func (c *Client) fail(err error) {
+// fail ends all calls, and returns why.
+func (c *Client) fail(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if errors.Is(err, errBehind) {
+		c.undo(c.answered(nil, 1, 1), true)
+		err = c.undone
+	}
 	c.failed = err
 	for seq, k := range c.calls {
 		k.err = errors.Join(err, ErrUnknown)
@@ -212,4 +229,6 @@ func (c *Client) fail(err error) {
 		delete(c.calls, seq)
 	}
 	close(c.moved)
+	close(c.arrived)
+	return err
 }

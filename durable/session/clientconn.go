@@ -109,8 +109,9 @@ func (c *Client) greet(nc net.Conn, r *bufio.Reader, out *sender, begun chan<- e
 		return err
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.session.most = w.most
-	c.mu.Unlock()
+	c.compare(w.floor, w.slots)
 	return nil
 }
 
@@ -132,7 +133,7 @@ func (c *Client) welcomed(r *bufio.Reader) (*welcome, error) {
 func (c *Client) resend(out *sender, p [proofSize]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out.send(&proof{proof: p, floor: c.floor, top: c.top})
+	out.send(&proof{proof: p, floor: c.floor, received: c.received})
 	for seq := c.floor; seq < c.next; seq++ {
 		if k, ok := c.calls[seq]; ok {
 			out.send(&request{seq: seq, floor: c.floor, body: k.body})
@@ -147,6 +148,8 @@ func (c *Client) take(m message) error {
 	case *reply:
 		c.replied(m)
 		return nil
+	case *delivery:
+		return c.deliver(m)
 	case *pong:
 		return nil
 	}
@@ -167,7 +170,7 @@ func (c *Client) replied(m *reply) {
 		k.reply = nil
 	}
 	close(k.done)
-	c.top = max(c.top, m.seq)
+	c.remember(m.seq, k.body)
 	if m.seq > c.floor {
 		return
 	}

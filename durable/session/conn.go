@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wakepoint/wakepoint/durable"
@@ -28,6 +30,10 @@ type conn struct {
 	flight map[uint64]bool
 	mu     sync.Mutex // guards flight
 	wg     sync.WaitGroup
+
+	more     chan struct{} // holds one: there may be something to deliver, or something has come
+	sent     atomic.Uint64 // number of the last delivery that was sent here
+	received atomic.Uint64 // deliveries up to this one have come
 }
 
 func newNonce() (n [nonceSize]byte) {
@@ -43,7 +49,7 @@ func newSecret() []byte {
 
 // serve serves a connection until it ends.
 func (s *Server) serve(nc net.Conn) {
-	c := &conn{s: s, c: nc, r: bufio.NewReader(nc), flight: map[uint64]bool{}}
+	c := &conn{s: s, c: nc, r: bufio.NewReader(nc), flight: map[uint64]bool{}, more: make(chan struct{}, 1)}
 	c.ctx, c.stop = context.WithCancel(s.ctx)
 	c.out = newSender(nc)
 	s.mu.Lock()
@@ -167,6 +173,7 @@ func (c *conn) begin(h *hello) (code, error) {
 	c.id, c.row, c.floor = id, r, 1
 	c.attach()
 	c.out.send(c.welcome(secret, nil))
+	c.wg.Go(c.deliver)
 	return codeOK, nil
 }
 
@@ -213,12 +220,16 @@ func (c *conn) resume(h *hello) (code, error) {
 
 // goOn lets a client that has proven its session go on with it.
 func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
+	if p.floor == 0 {
+		return codeProtocol, fmt.Errorf("%w: floor 0", errFrame)
+	}
 	c.id, c.row, c.floor = id, r, max(r.Floor, 1)
 	var slots []uint64
-	err := c.s.db.View(c.ctx, func(tx *durable.Tx) (err error) {
+	err := c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
 		if err := c.s.allowed(tx, r.Principal); err != nil {
 			return err
 		}
+		c.s.o.Tables.came(tx, id, p.received)
 		slots, err = c.s.o.Tables.slots(tx, id)
 		return err
 	})
@@ -227,11 +238,11 @@ func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
 	} else if err != nil {
 		return codeClosing, err
 	}
-	if p.floor == 0 {
-		return codeProtocol, fmt.Errorf("%w: floor 0", errFrame)
-	}
+	c.sent.Store(p.received)
+	c.received.Store(p.received)
 	c.attach()
 	c.out.send(c.welcome(nil, slots))
+	c.wg.Go(c.deliver)
 	return codeOK, nil
 }
 
@@ -257,28 +268,56 @@ func (c *conn) request(m *request) error {
 }
 
 func (c *conn) do(r *Request) {
-	var body []byte
-	err := c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
-		body, err = c.s.Do(tx, r, func() ([]byte, error) { return c.s.o.Handle(tx, r) })
-		return err
-	})
-	c.mu.Lock()
-	delete(c.flight, r.Seq%r.window)
-	c.mu.Unlock()
-	if c.ctx.Err() != nil {
-		return // nobody knows, and the client asks again
+	body, err := c.handle(r)
+	m := &reply{seq: r.Seq, body: body}
+	if err != nil && !unable(err) && c.ctx.Err() == nil {
+		var kept slot
+		kept, err = c.refused(r, err)
+		m.code, m.body = kept.code, kept.body
 	}
-	if unable(err) {
+	if c.ctx.Err() != nil {
+		return // nobody was told, and the client asks again
+	}
+	if err != nil {
 		c.s.o.Logger.Error("a request cannot be done", "session", r.Session, "err", err)
 		c.leave(codeClosing, "")
 		return
 	}
-	m := &reply{seq: r.Seq, body: body}
-	if err != nil {
-		m.code, m.body = codeOf(err)
-		m.body = m.body[:min(len(m.body), c.s.o.Largest)]
-	}
+	c.mu.Lock()
+	delete(c.flight, r.Seq%r.window)
+	c.mu.Unlock()
 	c.out.send(m)
+}
+
+// handle lets the handler do a request. When that panics nothing was changed, and
+// the server goes on: the client would only come again with it.
+func (c *conn) handle(r *Request) (body []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.s.o.Logger.Error("a handler panicked", "session", r.Session, "request", r.Seq, "panic", p, "stack", string(debug.Stack()))
+			body, err = nil, errors.New("the handler panicked")
+		}
+	}()
+	err = c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
+		body, err = c.s.Do(tx, r, func() ([]byte, error) { return c.s.o.Handle(tx, r) })
+		return err
+	})
+	return body, err
+}
+
+// refused keeps that a request was refused: whoever asks again gets the same
+// answer, and a client can tell it from one that was undone.
+func (c *conn) refused(r *Request, why error) (kept slot, err error) {
+	code, text := codeOf(why)
+	if code == codeStale || code == codeReused {
+		return slot{code: code}, nil
+	}
+	text = text[:min(len(text), c.s.o.Largest)]
+	err = c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
+		kept, err = c.s.o.Tables.settle(tx, r, code, text)
+		return err
+	})
+	return kept, err
 }
 
 // unable says that an error is the database's: the request may be done later.
@@ -295,6 +334,12 @@ func unable(err error) bool {
 }
 
 func (c *conn) acked(m *ack) error {
-	c.floor = max(c.floor, m.floor)
+	if m.received > c.sent.Load() {
+		return fmt.Errorf("%w: delivery %d was never sent", ErrProtocol, m.received)
+	}
+	if m.received > c.received.Load() {
+		c.received.Store(m.received)
+		c.poke()
+	}
 	return nil
 }

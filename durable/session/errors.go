@@ -30,9 +30,17 @@ var (
 	ErrWrongServer = errors.New("session: wrong server")
 	// ErrTooLarge says that a request or a reply has no room in a frame.
 	ErrTooLarge = errors.New("session: too large")
+	// ErrOwed says that a session has OwedMax deliveries that did not come.
+	ErrOwed = errors.New("session: too much is owed")
+	// ErrRolledBack says that the server came back without requests whose replies the
+	// client has: see RolledBackError.
+	ErrRolledBack = errors.New("session: server was rolled back")
 	// ErrClosed says that the client or the server was closed.
 	ErrClosed = errors.New("session: closed")
 )
+
+// errBehind says that the server never had a session with such a number, and will.
+var errBehind = fmt.Errorf("%w: %w", ErrRolledBack, ErrNoSession)
 
 // A RemoteError is what the server's handler returned. Nothing was changed.
 type RemoteError struct{ Text string }
@@ -73,8 +81,10 @@ func (c code) sentinel() error {
 		return ErrTooLarge
 	case codeExpired:
 		return ErrExpired
-	case codeUnknown, codeBehind:
+	case codeUnknown:
 		return ErrNoSession
+	case codeBehind:
+		return errBehind
 	case codeReplaced:
 		return ErrReplaced
 	case codeProtocol:

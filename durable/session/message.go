@@ -54,7 +54,6 @@ type challenge struct {
 type proof struct {
 	proof    [proofSize]byte
 	floor    uint64 // replies to all requests below it have come
-	top      uint64 // the highest request with a reply
 	received uint64 // deliveries up to this one have come
 }
 
@@ -63,10 +62,9 @@ type welcome struct {
 	id     uint64
 	secret []byte // of a new session
 	window uint64
-	most   uint64 // size of a frame
-	floor  uint64 // what the server knows of it
-	sent   uint64 // number of the last delivery
-	slots  []uint64
+	most   uint64   // size of a frame
+	floor  uint64   // what the server knows of it
+	slots  []uint64 // the last request of each that has one
 }
 
 type request struct {
@@ -123,12 +121,12 @@ func (m *hello) append(b []byte) []byte {
 func (m *challenge) append(b []byte) []byte { return append(append(b, m.nonce[:]...), m.proof[:]...) }
 
 func (m *proof) append(b []byte) []byte {
-	return numbers(append(b, m.proof[:]...), m.floor, m.top, m.received)
+	return numbers(append(b, m.proof[:]...), m.floor, m.received)
 }
 
 func (m *welcome) append(b []byte) []byte {
 	b = numbers(b, m.id, uint64(len(m.secret)))
-	b = numbers(append(b, m.secret...), m.window, m.most, m.floor, m.sent, uint64(len(m.slots)))
+	b = numbers(append(b, m.secret...), m.window, m.most, m.floor, uint64(len(m.slots)))
 	return numbers(b, m.slots...)
 }
 
@@ -164,7 +162,7 @@ func parse(b []byte) (message, error) {
 	case kindProof:
 		p := &proof{}
 		r.fixed(p.proof[:])
-		p.floor, p.top, p.received, m = r.number(), r.number(), r.number(), p
+		p.floor, p.received, m = r.number(), r.number(), p
 	case kindWelcome:
 		m = r.welcome()
 	case kindRequest:
@@ -229,7 +227,7 @@ func (r *reader) rest() []byte { return r.bytes(uint64(len(r.b))) }
 func (r *reader) welcome() *welcome {
 	w := &welcome{id: r.number()}
 	w.secret = r.bytes(r.number())
-	w.window, w.most, w.floor, w.sent = r.number(), r.number(), r.number(), r.number()
+	w.window, w.most, w.floor = r.number(), r.number(), r.number()
 	n := r.number()
 	if n > WindowMax {
 		r.bad = true

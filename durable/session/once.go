@@ -1,9 +1,9 @@
 package session
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/wakepoint/wakepoint/durable"
@@ -20,8 +20,17 @@ import (
 //	offset  size
 //	0             uvarint: number of the request
 //	        8     beginning of the SHA-256 of its body
+//	        1     what became of it, as in a reply
 //	              reply
 const sumSize = 8
+
+// slot is what is kept of a request.
+type slot struct {
+	seq  uint64
+	sum  [sumSize]byte
+	code code
+	body []byte
+}
 
 // WindowMax is how many requests of a session can be in flight at most.
 const WindowMax = 256
@@ -53,48 +62,76 @@ func (r *Request) check(floor uint64) error {
 
 // do does a request once: f runs, and its reply is kept in the same transaction,
 // or else the reply is the one that is kept. When f returns an error nothing is
-// kept: the transaction must end with that.
+// kept: the transaction must end with that, and settle keeps it.
 func (t *Tables) do(tx *durable.Tx, r *Request, f func() ([]byte, error)) ([]byte, error) {
-	sum := sha256.Sum256(r.Body)
-	key := slotKey(r.Session, r.Seq%r.window)
-	if kept, found := t.replies.Get(tx, key); found {
-		seq, sumKept, reply, err := parseSlot(kept)
-		switch {
-		case err != nil:
-			return nil, err
-		case seq > r.Seq:
-			return nil, ErrStale
-		case seq == r.Seq && !bytes.Equal(sumKept, sum[:sumSize]):
-			return nil, ErrReused
-		case seq == r.Seq:
-			return reply, nil
-		}
+	if kept, found, err := t.find(tx, r); found || err != nil {
+		return kept.body, errors.Join(err, kept.code.error(kept.body))
 	}
 	reply, err := f()
 	if err != nil {
 		return nil, err
 	}
-	kept := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+sumSize+len(reply)), r.Seq)
-	t.replies.Put(tx, key, append(append(kept, sum[:sumSize]...), reply...))
+	t.keep(tx, r, codeOK, reply)
 	return reply, nil
 }
 
-func parseSlot(b []byte) (seq uint64, sum, reply []byte, err error) {
-	seq, n := binary.Uvarint(b)
-	if n <= 0 || len(b) < n+sumSize {
-		return 0, nil, nil, fmt.Errorf("session: malformed slot")
+// settle keeps that a request was refused, unless it was done meanwhile, and
+// returns what is kept.
+func (t *Tables) settle(tx *durable.Tx, r *Request, why code, text []byte) (slot, error) {
+	if kept, found, err := t.find(tx, r); found || err != nil {
+		return kept, err
 	}
-	return seq, b[n : n+sumSize], b[n+sumSize:], nil
+	t.keep(tx, r, why, text)
+	return slot{seq: r.Seq, code: why, body: text}, nil
+}
+
+// find looks for what is kept of a request.
+func (t *Tables) find(tx *durable.Tx, r *Request) (kept slot, found bool, err error) {
+	b, found := t.replies.Get(tx, slotKey(r.Session, r.Seq%r.window))
+	if !found {
+		return kept, false, nil
+	}
+	switch kept, err = parseSlot(b); {
+	case err != nil:
+		return kept, false, err
+	case kept.seq > r.Seq:
+		return slot{}, false, ErrStale
+	case kept.seq < r.Seq:
+		return slot{}, false, nil
+	case kept.sum != sumOf(r.Body):
+		return slot{}, false, ErrReused
+	}
+	return kept, true, nil
+}
+
+func (t *Tables) keep(tx *durable.Tx, r *Request, c code, body []byte) {
+	sum := sumOf(r.Body)
+	b := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+sumSize+1+len(body)), r.Seq)
+	b = append(append(append(b, sum[:]...), byte(c)), body...)
+	t.replies.Put(tx, slotKey(r.Session, r.Seq%r.window), b)
+}
+
+func sumOf(body []byte) [sumSize]byte {
+	sum := sha256.Sum256(body)
+	return [sumSize]byte(sum[:])
+}
+
+func parseSlot(b []byte) (s slot, err error) {
+	seq, n := binary.Uvarint(b)
+	if n <= 0 || len(b) < n+sumSize+1 || code(b[n+sumSize]) > codeMost {
+		return s, errors.New("session: malformed slot")
+	}
+	return slot{seq: seq, sum: [sumSize]byte(b[n:]), code: code(b[n+sumSize]), body: b[n+sumSize+1:]}, nil
 }
 
 // slots are the numbers of the last requests of all slots that have one.
 func (t *Tables) slots(tx *durable.Tx, id uint64) (list []uint64, err error) {
 	for _, kept := range t.replies.Range(tx, slotKey(id, 0), slotKey(id+1, 0)) {
-		seq, _, _, err := parseSlot(kept)
+		s, err := parseSlot(kept)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, seq)
+		list = append(list, s.seq)
 	}
 	return list, nil
 }

@@ -12,6 +12,8 @@ import (
 type Tables struct {
 	sessions *durable.Table[uint64, row]
 	replies  *durable.Table[[]byte, []byte] // by session and slot
+	owed     *durable.Table[[]byte, []byte] // by session and number
+	sent     *durable.Table[uint64, uint64] // number of a session's last delivery
 	meta     *durable.Table[string, uint64]
 }
 
@@ -20,13 +22,15 @@ func NewTables() *Tables {
 	return &Tables{
 		sessions: durable.NewTable[uint64, row]("session"),
 		replies:  durable.NewTable[[]byte, []byte]("session/replies"),
+		owed:     durable.NewTable[[]byte, []byte]("session/owed"),
+		sent:     durable.NewTable[uint64, uint64]("session/sent"),
 		meta:     durable.NewTable[string, uint64]("session/meta"),
 	}
 }
 
 // All are the tables, for durable.Open.
 func (t *Tables) All() []durable.AnyTable {
-	return []durable.AnyTable{t.sessions, t.replies, t.meta}
+	return []durable.AnyTable{t.sessions, t.replies, t.owed, t.sent, t.meta}
 }
 
 // row is what is kept of a session.
@@ -46,6 +50,14 @@ const (
 
 // purpose is what the secret of a session is sealed for.
 func purpose(id uint64) string { return fmt.Sprintf("secret of session %d", id) }
+
+// owedKey is where a delivery is kept until it is acknowledged: 8 bytes of the
+// session and 8 of the number.
+func owedKey(id, number uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, 16), id), number)
+}
+
+func owedNumber(key []byte) uint64 { return binary.BigEndian.Uint64(key[8:]) }
 
 // slotKey is where the last request of a slot is kept: 8 bytes of the session and
 // one of the slot.
