@@ -122,6 +122,25 @@ func TestOwedLies(t *testing.T) {
 	}
 }
 
+// save copies the state between two lives of the server.
+func (s *site) save() (dir string) {
+	s.t.Helper()
+	s.stop()
+	dir = filepath.Join(s.t.TempDir(), "db")
+	must(s.t, os.CopyFS(dir, os.DirFS(filepath.Join(s.dir, "db"))))
+	s.begin()
+	return dir
+}
+
+// putBack lets the server go on from a copy.
+func (s *site) putBack(dir string) {
+	s.t.Helper()
+	s.stop()
+	must(s.t, os.RemoveAll(filepath.Join(s.dir, "db")))
+	must(s.t, os.CopyFS(filepath.Join(s.dir, "db"), os.DirFS(dir)))
+	s.begin()
+}
+
 // TestRollback: when the server comes back with an older state the client is told
 // exactly what of its own was undone, once, and goes on when it has accepted that.
 func TestRollback(t *testing.T) {
@@ -144,20 +163,14 @@ func TestRollback(t *testing.T) {
 	}
 	call(2*windowDefault + 10)
 	refused()
-	s.stop()
-	older := filepath.Join(t.TempDir(), "db")
-	must(t, os.CopyFS(older, os.DirFS(filepath.Join(s.dir, "db"))))
-	s.begin()
+	older := s.save()
 	call(windowDefault + 7)
 	refused()
 	s.owe(c.ID(), "lost")
 	for range c.Receive(context.Background()) {
 		break
 	}
-	s.stop()
-	must(t, os.RemoveAll(filepath.Join(s.dir, "db")))
-	must(t, os.CopyFS(filepath.Join(s.dir, "db"), os.DirFS(older)))
-	s.begin()
+	s.putBack(older)
 
 	var undone *RolledBackError
 	for undone == nil { // the first one may have been on its way before the client knew
@@ -202,19 +215,13 @@ func TestRollback(t *testing.T) {
 // TestRollbackOfSession: a server that comes back without the session says so.
 func TestRollbackOfSession(t *testing.T) {
 	s := newSite(t)
-	s.stop()
-	older := filepath.Join(t.TempDir(), "db")
-	must(t, os.CopyFS(older, os.DirFS(filepath.Join(s.dir, "db"))))
-	s.begin()
+	older := s.save()
 	c := s.client("ann")
 	for range 3 {
 		_, err := add(c, 1)
 		must(t, err)
 	}
-	s.stop()
-	must(t, os.RemoveAll(filepath.Join(s.dir, "db")))
-	must(t, os.CopyFS(filepath.Join(s.dir, "db"), os.DirFS(older)))
-	s.begin()
+	s.putBack(older)
 	_, err := add(c, 1)
 	undone := (*RolledBackError)(nil)
 	if !errors.As(err, &undone) || !errors.Is(err, ErrNoSession) || !undone.Session || len(undone.Undone) != 3 {
