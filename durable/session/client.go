@@ -17,6 +17,14 @@ type DialOptions struct {
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Credentials are what the server's Login gets when the session begins.
 	Credentials []byte
+	// Dir is a directory of the client's own in which its session and its requests are
+	// kept, so that they survive its crash; "": in memory. The secret lies open in it.
+	Dir string
+	// Anew begins a new session also where Dir has one, which is forgotten.
+	Anew bool
+	// Recovered is told the replies to requests of an earlier life that are in Dir; nil:
+	// they are done, and nobody hears of it. A crash before it returns repeats it.
+	Recovered func(body, reply []byte, err error)
 	// Remember is how many of the last requests with a reply are kept, for a
 	// RolledBackError; 0: none.
 	Remember int
@@ -29,11 +37,14 @@ type Client struct {
 	ctx  context.Context // until it is closed
 	end  context.CancelFunc
 	over chan struct{} // closed when nothing runs any more
+	kept *kept         // nil: only in memory
 
 	mu       sync.Mutex // guards the rest
 	session  known
 	next     uint64            // number of the next request
-	floor    uint64            // the lowest without a reply
+	low      uint64            // the lowest without a reply
+	floor    uint64            // what the server is told of that: with a directory what is there
+	done     []uint64          // that have a reply, and are in the directory
 	calls    map[uint64]*call  // that have no reply
 	out      *sender           // of the connection; nil: there is none
 	came     []Delivery        // and were not taken
@@ -61,6 +72,9 @@ type call struct {
 	done  chan struct{} // closed when there is a reply
 	reply []byte
 	err   error
+
+	unsent    bool // it is not in the directory yet
+	recovered bool // of an earlier life
 }
 
 const (
@@ -68,8 +82,8 @@ const (
 	againMost  = 2 * time.Second
 )
 
-// Dial begins a session. It returns when there is one: ctx bounds that, and
-// nothing later.
+// Dial begins a session, or goes on with that of DialOptions.Dir. It returns when
+// there is one: ctx bounds that, and nothing later.
 func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 	if o.Dial == nil {
 		return nil, errors.New("session: no Dial")
@@ -77,10 +91,16 @@ func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{o: o, over: make(chan struct{}), next: 1, floor: 1, calls: map[uint64]*call{},
+	c := &Client{o: o, over: make(chan struct{}), next: 1, low: 1, floor: 1, calls: map[uint64]*call{},
 		told: map[uint64]bool{}, bodies: map[uint64][]byte{}, arrived: make(chan struct{}), moved: make(chan struct{})}
 	c.ctx, c.end = context.WithCancel(context.Background())
-	begun := make(chan error, 1)
+	if err := c.openKept(ctx); err != nil {
+		return nil, err
+	}
+	begun := make(chan error, 2)
+	if c.session.id > 0 {
+		begun <- nil
+	}
 	go c.run(begun)
 	select {
 	case err := <-begun:
@@ -145,17 +165,25 @@ func (c *Client) begin(ctx context.Context, body []byte) (*call, error) {
 			defer c.mu.Unlock()
 			return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(body), c.session.most)
 		case c.next-c.floor < c.session.window:
-			defer c.mu.Unlock()
-			k := &call{body: append([]byte{}, body...), done: make(chan struct{})}
-			c.calls[c.next] = k
-			if c.out != nil {
-				c.out.send(&request{seq: c.next, floor: c.floor, body: k.body})
-			}
+			seq, k := c.next, &call{body: append([]byte{}, body...), done: make(chan struct{}), unsent: c.kept != nil}
+			c.calls[seq] = k
 			c.next++
+			if k.unsent {
+				c.mu.Unlock()
+				return k, c.keepCall(ctx, seq, k)
+			}
+			c.send(seq, k)
+			c.mu.Unlock()
 			return k, nil
 		}
-		moved := c.moved
+		moved, lag := c.moved, c.kept != nil && c.low > c.floor
 		c.mu.Unlock()
+		if lag {
+			if err := c.keep(ctx, 0, nil); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
@@ -164,12 +192,22 @@ func (c *Client) begin(ctx context.Context, body []byte) (*call, error) {
 	}
 }
 
+// send sends a request, if there is a connection: mu is held.
+func (c *Client) send(seq uint64, k *call) {
+	if c.out != nil {
+		c.out.send(&request{seq: seq, floor: c.floor, body: k.body})
+	}
+}
+
 // Close ends the client. The session stays with the server until it expires; what
 // has no reply is unknown.
 func (c *Client) Close() error {
 	c.end()
 	<-c.over
-	return nil
+	if c.kept == nil {
+		return nil
+	}
+	return c.kept.db.Close()
 }
 
 // run keeps a connection until the session is over.

@@ -67,10 +67,10 @@ func (c *Client) read(r *bufio.Reader) (message, error) {
 // greet begins the session, or goes on with it, and sends what has no reply.
 func (c *Client) greet(nc net.Conn, r *bufio.Reader, out *sender, begun chan<- error) error {
 	c.mu.Lock()
-	known := c.session
+	mine := c.session
 	c.mu.Unlock()
-	h := &hello{version: version, id: known.id, nonce: newNonce()}
-	if known.id == 0 {
+	h := &hello{version: version, id: mine.id, nonce: newNonce()}
+	if mine.id == 0 {
 		h.credentials = c.o.Credentials
 		out.send(h)
 		w, err := c.welcomed(r)
@@ -81,9 +81,12 @@ func (c *Client) greet(nc net.Conn, r *bufio.Reader, out *sender, begun chan<- e
 			return fmt.Errorf("%w: malformed welcome", ErrProtocol)
 		}
 		c.mu.Lock()
-		c.session.id, c.session.secret, c.session.window, c.session.most = w.id, w.secret, w.window, w.most
+		c.session = known{w.id, w.secret, w.window, w.most}
 		c.out = out
 		c.mu.Unlock()
+		if err := c.keep(c.ctx, 0, nil); err != nil {
+			return err
+		}
 		begun <- nil
 		return nil
 	}
@@ -100,10 +103,10 @@ func (c *Client) greet(nc net.Conn, r *bufio.Reader, out *sender, begun chan<- e
 	if err != nil {
 		return err
 	}
-	if !proves(prove(known.secret, byServer, known.id, h.nonce, answer.nonce, bound), answer.proof) {
+	if !proves(prove(mine.secret, byServer, mine.id, h.nonce, answer.nonce, bound), answer.proof) {
 		return ErrWrongServer
 	}
-	c.resend(out, prove(known.secret, byClient, known.id, h.nonce, answer.nonce, bound))
+	c.resend(out, prove(mine.secret, byClient, mine.id, h.nonce, answer.nonce, bound))
 	w, err := c.welcomed(r)
 	if err != nil {
 		return err
@@ -134,8 +137,8 @@ func (c *Client) resend(out *sender, p [proofSize]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out.send(&proof{proof: p, floor: c.floor, received: c.received})
-	for seq := c.floor; seq < c.next; seq++ {
-		if k, ok := c.calls[seq]; ok {
+	for seq := c.low; seq < c.next; seq++ {
+		if k, ok := c.calls[seq]; ok && !k.unsent {
 			out.send(&request{seq: seq, floor: c.floor, body: k.body})
 		}
 	}
@@ -159,22 +162,38 @@ func (c *Client) take(m message) error {
 // replied ends a call.
 func (c *Client) replied(m *reply) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	k, ok := c.calls[m.seq]
+	c.mu.Unlock()
 	if !ok {
 		return // sent twice, answered twice
 	}
-	delete(c.calls, m.seq)
 	k.reply, k.err = m.body, m.code.error(m.body)
 	if k.err != nil {
 		k.reply = nil
 	}
+	if k.recovered && c.o.Recovered != nil {
+		c.o.Recovered(k.body, k.reply, k.err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.calls, m.seq)
 	close(k.done)
 	c.remember(m.seq, k.body)
-	if m.seq > c.floor {
-		return
+	if c.kept != nil {
+		c.done = append(c.done, m.seq)
 	}
-	for c.floor++; c.floor < c.next && c.calls[c.floor] == nil; c.floor++ {
+	if m.seq == c.low {
+		c.advance()
+	}
+}
+
+// advance finds the lowest request without a reply: mu is held.
+func (c *Client) advance() {
+	for c.low < c.next && c.calls[c.low] == nil {
+		c.low++
+	}
+	if c.kept == nil {
+		c.floor = c.low
 	}
 	close(c.moved)
 	c.moved = make(chan struct{})

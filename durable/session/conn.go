@@ -72,10 +72,22 @@ func (s *Server) forget(c *conn) {
 	c.wg.Wait()
 	c.out.close()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.all, c)
-	if s.conns[c.id] == c {
+	mine := s.conns[c.id] == c
+	if mine {
 		delete(s.conns, c.id)
+	}
+	closed := s.closed
+	s.mu.Unlock()
+	if !mine || closed {
+		return
+	}
+	err := s.db.Update(s.ctx, func(tx *durable.Tx) error {
+		s.o.Tables.used(tx, c.id, c.floor)
+		return nil
+	})
+	if err != nil {
+		s.o.Logger.Warn("what a client has acknowledged is not kept", "session", c.id, "err", err)
 	}
 }
 
@@ -226,16 +238,23 @@ func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
 	c.id, c.row, c.floor = id, r, max(r.Floor, 1)
 	var slots []uint64
 	err := c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
-		if err := c.s.allowed(tx, r.Principal); err != nil {
+		if err := c.s.allowed(tx, r.Principal, r.Epoch); err != nil {
 			return err
 		}
+		if again, found := c.s.o.Tables.sessions.Get(tx, id); !found || again.Ended {
+			return ErrExpired // a moment ago
+		}
+		c.s.o.Tables.used(tx, id, 0) // not its floor: it may be of what was undone
 		c.s.o.Tables.came(tx, id, p.received)
 		slots, err = c.s.o.Tables.slots(tx, id)
 		return err
 	})
-	if errors.Is(err, ErrDenied) {
+	switch {
+	case errors.Is(err, ErrDenied):
 		return codeDenied, err
-	} else if err != nil {
+	case errors.Is(err, ErrExpired):
+		return codeExpired, err
+	case err != nil:
 		return codeClosing, err
 	}
 	c.sent.Store(p.received)
@@ -248,7 +267,7 @@ func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
 
 // request lets a request be done, beside others.
 func (c *conn) request(m *request) error {
-	r := &Request{Session: c.id, Principal: c.row.Principal, Seq: m.seq, Body: m.body, floor: m.floor, window: c.row.Window}
+	r := &Request{Session: c.id, Principal: c.row.Principal, Seq: m.seq, Body: m.body, floor: m.floor, window: c.row.Window, epoch: c.row.Epoch}
 	if err := r.check(c.floor); errors.Is(err, ErrStale) {
 		c.out.send(&reply{seq: m.seq, code: codeStale})
 		return nil
@@ -337,6 +356,7 @@ func (c *conn) acked(m *ack) error {
 	if m.received > c.sent.Load() {
 		return fmt.Errorf("%w: delivery %d was never sent", ErrProtocol, m.received)
 	}
+	c.floor = max(c.floor, m.floor)
 	if m.received > c.received.Load() {
 		c.received.Store(m.received)
 		c.poke()

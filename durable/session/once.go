@@ -44,6 +44,7 @@ type Request struct {
 
 	floor  uint64
 	window uint64
+	epoch  uint64
 }
 
 // check says whether the numbers of a request can be. floor is the highest that
@@ -122,6 +123,23 @@ func parseSlot(b []byte) (s slot, err error) {
 		return s, errors.New("session: malformed slot")
 	}
 	return slot{seq: seq, sum: [sumSize]byte(b[n:]), code: code(b[n+sumSize]), body: b[n+sumSize+1:]}, nil
+}
+
+// done says whether all requests below a floor were done. If not they are undone,
+// and the client, which has replies to them, is to be told: their floor is not to be
+// kept.
+func (t *Tables) done(tx *durable.Tx, id uint64, r row, floor uint64) bool {
+	last := make([]uint64, r.Window)
+	list, err := t.slots(tx, id)
+	for _, seq := range list {
+		last[seq%r.Window] = seq
+	}
+	for seq := floor - min(floor, r.Window); seq < floor; seq++ {
+		if seq >= max(r.Floor, 1) && last[seq%r.Window] < seq {
+			return false
+		}
+	}
+	return err == nil
 }
 
 // slots are the numbers of the last requests of all slots that have one.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/wakepoint/wakepoint/durable"
@@ -83,10 +84,7 @@ func (c *conn) deliver() {
 	taken := c.received.Load()
 	for {
 		if err := c.deliverAll(&taken); err != nil {
-			if c.ctx.Err() == nil {
-				c.s.o.Logger.Error("what is owed cannot be delivered", "session", c.id, "err", err)
-				c.leave(codeClosing, "")
-			}
+			c.undeliverable(err)
 			return
 		}
 		select {
@@ -97,10 +95,30 @@ func (c *conn) deliver() {
 	}
 }
 
+// undeliverable ends a connection, to whose client nothing can be delivered.
+func (c *conn) undeliverable(err error) {
+	switch {
+	case c.ctx.Err() != nil:
+	case errors.Is(err, ErrExpired):
+		c.leave(codeExpired, "")
+	case errors.Is(err, ErrDenied):
+		c.leave(codeDenied, "")
+	default:
+		c.s.o.Logger.Error("what is owed cannot be delivered", "session", c.id, "err", err)
+		c.leave(codeClosing, "")
+	}
+}
+
 func (c *conn) deliverAll(taken *uint64) error {
 	t := c.s.o.Tables
 	// Whoever poked may not be done with its transaction. This one runs behind it.
 	err := c.s.db.Update(c.ctx, func(tx *durable.Tx) error {
+		if r, found := t.sessions.Get(tx, c.id); !found || r.Ended {
+			return ErrExpired
+		}
+		if err := c.s.allowed(tx, c.row.Principal, c.row.Epoch); err != nil {
+			return err
+		}
 		if n := c.received.Load(); n > *taken {
 			t.came(tx, c.id, n)
 			*taken = n

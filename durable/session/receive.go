@@ -30,8 +30,12 @@ func (c *Client) Receive(ctx context.Context) iter.Seq2[Delivery, error] {
 				return
 			}
 			more := yield(d, nil)
-			c.took(d.Number)
+			err = c.took(d.Number)
 			if !more {
+				return
+			}
+			if err != nil {
+				yield(Delivery{}, err)
 				return
 			}
 		}
@@ -60,17 +64,24 @@ func (c *Client) delivered(ctx context.Context) (Delivery, error) {
 }
 
 // took says that a delivery was taken.
-func (c *Client) took(number uint64) {
+func (c *Client) took(number uint64) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if len(c.came) == 0 || c.came[0].Number != number {
-		return // another loop has it
+		defer c.mu.Unlock()
+		return nil // another loop has it
 	}
 	c.came = c.came[1:]
 	c.received = number
+	c.mu.Unlock()
+	if err := c.keep(c.ctx, 0, nil); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.out != nil && (len(c.came) == 0 || number%ackEvery == 0) {
 		c.out.send(&ack{floor: c.floor, received: number})
 	}
+	return nil
 }
 
 // deliver takes in a delivery, once.

@@ -34,6 +34,11 @@ type Options struct {
 	// Allow is asked in every request's transaction and whenever a session is
 	// resumed; its error is told as ErrDenied. nil: whoever has a session.
 	Allow func(tx *durable.Tx, principal string) error
+	// Revocations say whose sessions are void; nil: nobody's.
+	Revocations *Revocations
+	// Expiry is after how long without a connection a session ends, of the time in
+	// which a server runs; 0: 30 days.
+	Expiry time.Duration
 	// Window is how many requests of a session may be in flight, at most WindowMax; 0: 64.
 	Window int
 	// Largest is the size of the largest request and reply, in bytes; 0: 1 MiB.
@@ -69,6 +74,10 @@ func (o Options) filled() (Options, error) {
 	if o.Largest == 0 {
 		o.Largest = largestDefault
 	}
+	if o.Expiry <= 0 {
+		o.Expiry = expiryDefault
+	}
+	o.Expiry = max(o.Expiry, sweeps*time.Millisecond)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -89,6 +98,7 @@ type Server struct {
 	all       map[*conn]bool // also those that have no session yet
 	listeners map[net.Listener]bool
 	closed    bool
+	closing   chan struct{} // closed with it
 }
 
 // NewServer returns a server for a database that was opened with Options.Tables.
@@ -101,8 +111,10 @@ func NewServer(db *durable.DB, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, db: db, seals: seals, conns: map[uint64]*conn{}, all: map[*conn]bool{}, listeners: map[net.Listener]bool{}}
+	s := &Server{o: o, db: db, seals: seals, conns: map[uint64]*conn{}, all: map[*conn]bool{}, listeners: map[net.Listener]bool{}, closing: make(chan struct{})}
 	s.ctx, s.end = context.WithCancel(context.Background())
+	s.wg.Go(s.keepSweeping)
+	o.Revocations.tell(s, true)
 	return s, nil
 }
 
@@ -184,6 +196,7 @@ func (s *Server) Close() error {
 		return ErrClosed
 	}
 	s.closed = true
+	close(s.closing)
 	var err error
 	for l := range s.listeners {
 		err = errors.Join(err, l.Close())
@@ -192,6 +205,7 @@ func (s *Server) Close() error {
 		c.leave(codeClosing, "")
 	}
 	s.mu.Unlock()
+	s.o.Revocations.tell(s, false)
 	s.wg.Wait()
 	s.end()
 	return err
@@ -204,11 +218,16 @@ func (s *Server) create(ctx context.Context, principal string) (id uint64, r row
 	err = s.db.Update(ctx, func(tx *durable.Tx) error {
 		id, _ = t.meta.Get(tx, metaLast)
 		id++
-		if err := s.allowed(tx, principal); err != nil {
+		epoch, err := s.o.Revocations.epoch(principal)
+		if err != nil {
+			return err
+		}
+		if err := s.allowed(tx, principal, epoch); err != nil {
 			return err
 		}
 		t.meta.Put(tx, metaLast, id)
-		r = row{Principal: principal, Secret: s.seals.seal(secret, purpose(id)), Window: uint64(s.o.Window)}
+		r = row{Principal: principal, Secret: s.seals.seal(secret, purpose(id)), Window: uint64(s.o.Window), Epoch: epoch}
+		r.Used, _ = t.meta.Get(tx, metaClock)
 		t.sessions.Put(tx, id, r)
 		return nil
 	})
@@ -232,7 +251,11 @@ func (s *Server) find(ctx context.Context, id uint64) (r row, why code, err erro
 	return r, why, err
 }
 
-func (s *Server) allowed(tx *durable.Tx, principal string) error {
+// allowed asks what is so now.
+func (s *Server) allowed(tx *durable.Tx, principal string, epoch uint64) error {
+	if err := s.o.Revocations.check(principal, epoch); err != nil {
+		return err
+	}
 	if s.o.Allow == nil {
 		return nil
 	}
@@ -246,7 +269,7 @@ func (s *Server) allowed(tx *durable.Tx, principal string) error {
 // are kept together, and a request that was done gets the reply that is kept. When
 // it returns an error the transaction must end with that.
 func (s *Server) Do(tx *durable.Tx, r *Request, f func() ([]byte, error)) ([]byte, error) {
-	if err := s.allowed(tx, r.Principal); err != nil {
+	if err := s.allowed(tx, r.Principal, r.epoch); err != nil {
 		return nil, err
 	}
 	return s.o.Tables.do(tx, r, func() ([]byte, error) {

@@ -14,6 +14,7 @@ type Tables struct {
 	replies  *durable.Table[[]byte, []byte] // by session and slot
 	owed     *durable.Table[[]byte, []byte] // by session and number
 	sent     *durable.Table[uint64, uint64] // number of a session's last delivery
+	tickets  *durable.Table[uint64, []byte] // keys, sealed
 	meta     *durable.Table[string, uint64]
 }
 
@@ -24,13 +25,14 @@ func NewTables() *Tables {
 		replies:  durable.NewTable[[]byte, []byte]("session/replies"),
 		owed:     durable.NewTable[[]byte, []byte]("session/owed"),
 		sent:     durable.NewTable[uint64, uint64]("session/sent"),
+		tickets:  durable.NewTable[uint64, []byte]("session/tickets"),
 		meta:     durable.NewTable[string, uint64]("session/meta"),
 	}
 }
 
 // All are the tables, for durable.Open.
 func (t *Tables) All() []durable.AnyTable {
-	return []durable.AnyTable{t.sessions, t.replies, t.owed, t.sent, t.meta}
+	return []durable.AnyTable{t.sessions, t.replies, t.owed, t.sent, t.tickets, t.meta}
 }
 
 // row is what is kept of a session.
@@ -39,13 +41,15 @@ type row struct {
 	Secret    []byte `cbor:"2,keyasint"`           // sealed
 	Window    uint64 `cbor:"3,keyasint"`           // never changed: slots depend on it
 	Floor     uint64 `cbor:"4,keyasint,omitempty"` // requests below it have no slot any more
-	Used      uint64 `cbor:"5,keyasint,omitempty"` // on the server's clock, in seconds
+	Used      uint64 `cbor:"5,keyasint,omitempty"` // on the servers' clock: see expiry.go
 	Ended     bool   `cbor:"6,keyasint,omitempty"`
+	Epoch     uint64 `cbor:"7,keyasint,omitempty"` // of the principal: see Revocations
 }
 
 // Keys of meta.
 const (
-	metaLast = "last" // number of the newest session
+	metaLast  = "last"  // number of the newest session
+	metaClock = "clock" // how long servers have run
 )
 
 // purpose is what the secret of a session is sealed for.
