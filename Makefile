@@ -1,7 +1,7 @@
 # `make` prints the targets. What takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help go build demo test crash power faults flips durable-crash durable-kills durable-flips sabotage fuzz fuzz-short bench bench-durable bench-durable-short vm vm-kernels vm-systemd house fmt fmt-check tidy-check vet lint cross ci dist clean
+.PHONY: help go build demo test crash power faults flips durable-crash durable-kills durable-flips session-kills sabotage fuzz fuzz-short bench bench-durable bench-durable-short vm vm-kernels vm-systemd house fmt fmt-check tidy-check vet lint cross ci dist clean
 
 # Tools that are run and not linked; doc/dependencies.md gives the reasons.
 export STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
@@ -54,6 +54,10 @@ durable-kills: go ## kill a process with a durable database N times, from SEED o
 
 durable-flips: go ## flip bits of a durable database N times, from SEED on; prints the table (a minute)
 	@go test -count=1 -timeout 24h -v -run 'TestFlips$$' ./durable -flips.n $(N) -flips.seed $(SEED)
+
+session-kills: N = 1000
+session-kills: go ## kill a server with sessions N times, clients half as often, and cut their connections, from SEED on (five minutes)
+	@go test -count=1 -timeout 24h -v -run 'TestKills$$' ./durable/session -kills.n $(N) -kills.seed $(SEED)
 
 EVERY = 1s
 SERVER =
