@@ -92,6 +92,7 @@ bench-durable: go ## measure package durable against bbolt, Pebble, Badger, SQLi
 	@build/bench recovery -rounds $(ROUNDS) -keys $(N)
 	@build/bench checkpoint -rounds $(ROUNDS) -keys $(N)
 	@build/bench budget -keys $(N)
+	@build/bench sessions -rounds $(ROUNDS)
 
 bench-durable-short: go # the same, small, to see that it runs
 	@cd bench && go build -o ../build/bench .
@@ -99,6 +100,7 @@ bench-durable-short: go # the same, small, to see that it runs
 	@build/bench recovery -rounds 1 -keys 200000
 	@build/bench checkpoint -rounds 1 -keys 200000
 	@build/bench budget -kills 5 -keys 200000
+	@build/bench sessions -kills 5 -rounds 1
 
 vm: N = 50
 vm: build ## cut the power of machines in QEMU N times, in every way, from SEED on (half an hour; see doc/hacking.md)

@@ -48,6 +48,7 @@ var doings = map[string]struct {
 	"recover":    {recoverState, true},
 	"checkpoint": {checkpointState, false},
 	"steady":     {steady, false},
+	"serve":      {serveSessions, true},
 }
 
 func (c config) task(do, engine, dir string) task {

@@ -35,6 +35,7 @@ var modes = map[string]func(config) error{
 	"recovery":   runRecovery,
 	"checkpoint": runCheckpoint,
 	"budget":     runBudget,
+	"sessions":   runSessions,
 }
 
 func main() {
@@ -54,7 +55,7 @@ func main() {
 	flags.BoolVar(&c.warm, "warm", false, "leave the page cache as it is")
 	flags.StringVar(&c.profile, "profile", "", "write CPU profiles of durable into this `directory`")
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "usage: bench commits|recovery|checkpoint|budget [flags]")
+		fmt.Fprintln(flags.Output(), "usage: bench commits|recovery|checkpoint|budget|sessions [flags]")
 		flags.PrintDefaults()
 	}
 	if len(os.Args) < 2 || modes[os.Args[1]] == nil {

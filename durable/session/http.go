@@ -112,12 +112,9 @@ func (s *Server) httpRequest(h *http.Request, body []byte) (*Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnproven, err)
 	}
-	kept, why, err := s.find(h.Context(), id)
-	switch {
-	case err != nil:
+	kept, err := s.kept(h.Context(), id)
+	if err != nil {
 		return nil, err
-	case why != codeOK:
-		return nil, why.error(nil)
 	}
 	secret, err := s.seals.open(kept.Secret, purpose(id))
 	if err != nil {
@@ -126,6 +123,30 @@ func (s *Server) httpRequest(h *http.Request, body []byte) (*Request, error) {
 	if want := httpProof(secret, r.Seq, r.floor, h.Method, h.URL.RequestURI(), body); !hmac.Equal(want, given) {
 		return nil, errUnproven
 	}
+	return s.request(h.Context(), id, kept, r)
+}
+
+// Request is a request of a session that came by a transport of one's own, which has
+// made sure that it is from who the session is for. The floor is the lowest number to
+// which the client has no reply. Errors: ErrNoSession, ErrExpired, ErrStale, ErrProtocol.
+func (s *Server) Request(ctx context.Context, session, seq, floor uint64, body []byte) (*Request, error) {
+	kept, err := s.kept(ctx, session)
+	if err != nil {
+		return nil, err
+	}
+	return s.request(ctx, session, kept, &Request{Seq: seq, Body: body, floor: floor})
+}
+
+// kept is what is kept of a session.
+func (s *Server) kept(ctx context.Context, id uint64) (row, error) {
+	kept, why, err := s.find(ctx, id)
+	if err == nil {
+		err = why.error(nil)
+	}
+	return kept, err
+}
+
+func (s *Server) request(ctx context.Context, id uint64, kept row, r *Request) (*Request, error) {
 	if kept.Ended {
 		return nil, ErrExpired
 	}
@@ -133,7 +154,7 @@ func (s *Server) httpRequest(h *http.Request, body []byte) (*Request, error) {
 	if err := r.check(max(kept.Floor, 1)); err != nil {
 		return nil, err
 	}
-	return r, s.touch(h.Context(), r)
+	return r, s.touch(ctx, r)
 }
 
 // touch says that a session without a connection is used, now and then.
