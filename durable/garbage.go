@@ -11,6 +11,7 @@ import (
 // while all of a large state is put together anew. So it is asked for when there is too
 // much, of all that the program has: that is no more than some 50 times for a state
 // that was changed as a whole, and never for one that is a small part of a program.
+// Where little is alive it does not matter, and transactions would wait for nothing.
 type garbage struct {
 	bytes   int64
 	samples []metrics.Sample
@@ -19,7 +20,8 @@ type garbage struct {
 
 const (
 	garbageShare = 50       // one part of so many of what is alive
-	garbageLeast = 16 << 20 // bytes, from which on it is looked at
+	garbageLeast = 32 << 20 // bytes, from which on it is looked at
+	liveLeast    = 512 << 20
 )
 
 // Names of package runtime/metrics.
@@ -54,7 +56,7 @@ func (g *garbage) add(bytes int, hurry bool) {
 		return
 	}
 	live, percent := g.samples[metricLive].Value.Uint64(), g.samples[metricPercent].Value.Uint64()
-	if uint64(g.bytes) < live/garbageShare || percent == math.MaxUint64 {
+	if live < liveLeast || uint64(g.bytes) < live/garbageShare || percent == math.MaxUint64 {
 		return // or whoever has turned it off knows why
 	}
 	runtime.GC()

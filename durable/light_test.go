@@ -12,12 +12,13 @@ import (
 // systems are those that the package is built for: GOOS/GOARCH.
 var systems = []string{"linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64", "js/wasm"}
 
-// light is all that a program takes in with the package, the standard library
-// aside. It may only shrink.
+// light is all that a program takes in with the package and with its sessions, the
+// standard library aside. It may only shrink.
 var light = []string{
 	"github.com/fxamacker/cbor/v2",
 	"github.com/x448/float16", // of cbor
 	"github.com/wakepoint/wakepoint/durable",
+	"github.com/wakepoint/wakepoint/durable/session",
 	"github.com/wakepoint/wakepoint/internal/disk",
 	"github.com/wakepoint/wakepoint/internal/redo",
 	"golang.org/x/sys/windows", // locks, on Windows
@@ -44,8 +45,8 @@ func TestLight(t *testing.T) {
 	for _, system := range systems {
 		t.Run(system, func(t *testing.T) {
 			t.Parallel()
-			goTool(t, system, "build", ".")
-			deps := strings.Fields(goTool(t, system, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "."))
+			goTool(t, system, "build", ".", "./session")
+			deps := strings.Fields(goTool(t, system, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".", "./session"))
 			if len(deps) < 4 {
 				t.Errorf("only %v", deps)
 			}

@@ -238,7 +238,7 @@ func (c *Client) run(begun chan<- error) {
 		case <-time.After(wait/2 + rand.N(wait)):
 		case <-c.ctx.Done():
 		}
-		wait = min(wait*3/2, againMost)
+		wait = min(wait*9/8, againMost)
 	}
 }
 

@@ -246,8 +246,8 @@ func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
 		}
 		c.s.o.Tables.used(tx, id, 0) // not its floor: it may be of what was undone
 		c.s.o.Tables.came(tx, id, p.received)
-		slots, err = c.s.o.Tables.slots(tx, id)
-		return err
+		slots = c.s.o.Tables.slots(tx, id)
+		return nil
 	})
 	switch {
 	case errors.Is(err, ErrDenied):
@@ -267,7 +267,7 @@ func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
 
 // request lets a request be done, beside others.
 func (c *conn) request(m *request) error {
-	r := &Request{Session: c.id, Principal: c.row.Principal, Seq: m.seq, Body: m.body, floor: m.floor, window: c.row.Window, epoch: c.row.Epoch}
+	r := &Request{Session: c.id, Principal: c.row.Principal, Seq: m.seq, Body: m.body, floor: m.floor, window: c.row.Window, epoch: c.row.Epoch, sum: sumOf(m.body)}
 	if err := r.check(c.floor); errors.Is(err, ErrStale) {
 		c.out.send(&reply{seq: m.seq, code: codeStale})
 		return nil

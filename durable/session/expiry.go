@@ -43,7 +43,8 @@ func (t *Tables) end(tx *durable.Tx, id uint64, r row) {
 	r.Ended = true
 	r.Used, _ = t.meta.Get(tx, metaClock)
 	t.sessions.Put(tx, id, r)
-	for key := range t.replies.Range(tx, slotKey(id, 0), slotKey(id+1, 0)) {
+	from, to := all(id)
+	for key := range t.replies.Range(tx, from, to) {
 		t.replies.Delete(tx, key)
 	}
 	for key := range t.owed.Range(tx, owedKey(id, 0), owedKey(id+1, 0)) {
@@ -65,8 +66,9 @@ func (t *Tables) used(tx *durable.Tx, id, floor uint64) {
 	}
 	if r.Used = clock; floor > r.Floor && t.done(tx, id, r, floor) {
 		r.Floor = floor
-		for key, kept := range t.replies.Range(tx, slotKey(id, 0), slotKey(id+1, 0)) {
-			if s, err := parseSlot(kept); err == nil && s.seq < floor {
+		from, to := all(id)
+		for key, kept := range t.replies.Range(tx, from, to) {
+			if kept.seq < floor {
 				t.replies.Delete(tx, key)
 			}
 		}

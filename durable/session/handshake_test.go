@@ -96,6 +96,26 @@ func TestFirst(t *testing.T) {
 	}
 }
 
+// TestOneRoundTrip: to go on costs one: what is asked for with the proof is answered.
+func TestOneRoundTrip(t *testing.T) {
+	s := newSite(t)
+	_, w := s.login("ann")
+	r := s.raw()
+	h := &hello{version: version, id: w.id, nonce: newNonce()}
+	r.say(h)
+	a, ok := r.hear().(*challenge)
+	if !ok {
+		t.Fatal("no challenge")
+	}
+	r.say(&proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}, one(1, 1))
+	if m := r.hear(); m.kind() != kindWelcome {
+		t.Fatalf("%+v", m)
+	}
+	if m, ok := r.hear().(*reply); !ok || m.code != codeOK || string(m.body) != string(number(1)) {
+		t.Fatalf("%+v", m)
+	}
+}
+
 // TestWrongServer: a client says nothing to a server that does not know its
 // session's secret, and finds the right one again.
 func TestWrongServer(t *testing.T) {

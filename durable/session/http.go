@@ -150,27 +150,15 @@ func (s *Server) request(ctx context.Context, id uint64, kept row, r *Request) (
 	if kept.Ended {
 		return nil, ErrExpired
 	}
-	r.Session, r.Principal, r.window, r.epoch = id, kept.Principal, kept.Window, kept.Epoch
+	r.Session, r.Principal, r.window, r.epoch, r.sum = id, kept.Principal, kept.Window, kept.Epoch, sumOf(r.Body)
 	if err := r.check(max(kept.Floor, 1)); err != nil {
 		return nil, err
 	}
-	return r, s.touch(ctx, r)
-}
-
-// touch says that a session without a connection is used, now and then.
-func (s *Server) touch(ctx context.Context, r *Request) error {
-	stale := false
-	err := s.db.View(ctx, func(tx *durable.Tx) error {
-		kept, _ := s.o.Tables.sessions.Get(tx, r.Session)
-		clock, _ := s.o.Tables.meta.Get(tx, metaClock)
-		stale = kept.Used < clock
-		return nil
-	})
-	if err != nil || !stale {
-		return err
+	if kept.Used == kept.clock {
+		return r, nil
 	}
-	return s.db.Update(ctx, func(tx *durable.Tx) error {
-		s.o.Tables.used(tx, r.Session, r.floor)
+	return r, s.db.Update(ctx, func(tx *durable.Tx) error { // it is used without a connection, which is said now and then
+		s.o.Tables.used(tx, id, r.floor)
 		return nil
 	})
 }
@@ -211,7 +199,7 @@ func (t *Transport) RoundTrip(h *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	for wait := againLeast; ; wait = min(wait*3/2, againMost) {
+	for wait := againLeast; ; wait = min(wait*9/8, againMost) {
 		response, err := t.once(h, seq, body)
 		if err == nil && response.StatusCode != http.StatusServiceUnavailable {
 			t.give(seq)

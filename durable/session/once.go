@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/wakepoint/wakepoint/durable"
 )
@@ -45,6 +46,7 @@ type Request struct {
 	floor  uint64
 	window uint64
 	epoch  uint64
+	sum    [sumSize]byte // of Body
 }
 
 // check says whether the numbers of a request can be. floor is the highest that
@@ -88,41 +90,71 @@ func (t *Tables) settle(tx *durable.Tx, r *Request, why code, text []byte) (slot
 
 // find looks for what is kept of a request.
 func (t *Tables) find(tx *durable.Tx, r *Request) (kept slot, found bool, err error) {
-	b, found := t.replies.Get(tx, slotKey(r.Session, r.Seq%r.window))
-	if !found {
-		return kept, false, nil
-	}
-	switch kept, err = parseSlot(b); {
-	case err != nil:
-		return kept, false, err
+	kept, found = t.replies.Get(tx, r.place())
+	switch {
+	case !found || kept.seq < r.Seq:
+		return slot{}, false, nil
 	case kept.seq > r.Seq:
 		return slot{}, false, ErrStale
-	case kept.seq < r.Seq:
-		return slot{}, false, nil
-	case kept.sum != sumOf(r.Body):
+	case kept.sum != r.sum:
 		return slot{}, false, ErrReused
 	}
 	return kept, true, nil
 }
 
 func (t *Tables) keep(tx *durable.Tx, r *Request, c code, body []byte) {
-	sum := sumOf(r.Body)
-	b := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+sumSize+1+len(body)), r.Seq)
-	b = append(append(append(b, sum[:]...), byte(c)), body...)
-	t.replies.Put(tx, slotKey(r.Session, r.Seq%r.window), b)
+	t.replies.Put(tx, r.place(), slot{seq: r.Seq, sum: r.sum, code: c, body: body})
 }
+
+func (r *Request) place() place { return place{r.Session, byte(r.Seq % r.window)} }
 
 func sumOf(body []byte) [sumSize]byte {
 	sum := sha256.Sum256(body)
 	return [sumSize]byte(sum[:])
 }
 
-func parseSlot(b []byte) (s slot, err error) {
+// place is a slot of a session: 8 bytes of the session and one of the slot.
+type place struct {
+	session uint64
+	slot    byte
+}
+
+// all are the places of a session: from the first one up to the second one.
+func all(id uint64) (from, to place) { return place{id, 0}, place{id + 1, 0} }
+
+var errSlot = errors.New("session: malformed slot")
+
+// placeCodec and slotCodec are those of the table of slots.
+type placeCodec struct{}
+
+func (placeCodec) Name() string { return "session place" }
+
+func (placeCodec) Append(dst []byte, p place) ([]byte, error) {
+	return append(binary.BigEndian.AppendUint64(dst, p.session), p.slot), nil
+}
+
+func (placeCodec) Decode(b []byte) (place, error) {
+	if len(b) != 9 {
+		return place{}, errSlot
+	}
+	return place{binary.BigEndian.Uint64(b), b[8]}, nil
+}
+
+type slotCodec struct{}
+
+func (slotCodec) Name() string { return "session slot" }
+
+func (slotCodec) Append(dst []byte, s slot) ([]byte, error) {
+	dst = append(binary.AppendUvarint(dst, s.seq), s.sum[:]...)
+	return append(append(dst, byte(s.code)), s.body...), nil
+}
+
+func (slotCodec) Decode(b []byte) (s slot, err error) {
 	seq, n := binary.Uvarint(b)
 	if n <= 0 || len(b) < n+sumSize+1 || code(b[n+sumSize]) > codeMost {
-		return s, errors.New("session: malformed slot")
+		return s, errSlot
 	}
-	return slot{seq: seq, sum: [sumSize]byte(b[n:]), code: code(b[n+sumSize]), body: b[n+sumSize+1:]}, nil
+	return slot{seq, [sumSize]byte(b[n:]), code(b[n+sumSize]), slices.Clone(b[n+sumSize+1:])}, nil
 }
 
 // done says whether all requests below a floor were done. If not they are undone,
@@ -130,8 +162,7 @@ func parseSlot(b []byte) (s slot, err error) {
 // kept.
 func (t *Tables) done(tx *durable.Tx, id uint64, r row, floor uint64) bool {
 	last := make([]uint64, r.Window)
-	list, err := t.slots(tx, id)
-	for _, seq := range list {
+	for _, seq := range t.slots(tx, id) {
 		last[seq%r.Window] = seq
 	}
 	for seq := floor - min(floor, r.Window); seq < floor; seq++ {
@@ -139,17 +170,14 @@ func (t *Tables) done(tx *durable.Tx, id uint64, r row, floor uint64) bool {
 			return false
 		}
 	}
-	return err == nil
+	return true
 }
 
 // slots are the numbers of the last requests of all slots that have one.
-func (t *Tables) slots(tx *durable.Tx, id uint64) (list []uint64, err error) {
-	for _, kept := range t.replies.Range(tx, slotKey(id, 0), slotKey(id+1, 0)) {
-		s, err := parseSlot(kept)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, s.seq)
+func (t *Tables) slots(tx *durable.Tx, id uint64) (list []uint64) {
+	from, to := all(id)
+	for _, kept := range t.replies.Range(tx, from, to) {
+		list = append(list, kept.seq)
 	}
-	return list, nil
+	return list
 }

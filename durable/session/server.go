@@ -240,6 +240,7 @@ func (s *Server) find(ctx context.Context, id uint64) (r row, why code, err erro
 	err = s.db.View(ctx, func(tx *durable.Tx) error {
 		found := false
 		if r, found = t.sessions.Get(tx, id); found {
+			r.clock, _ = t.meta.Get(tx, metaClock)
 			return nil
 		}
 		why = codeUnknown

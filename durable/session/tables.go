@@ -11,7 +11,7 @@ import (
 // whose sessions they are: All is given to Open together with those.
 type Tables struct {
 	sessions *durable.Table[uint64, row]
-	replies  *durable.Table[[]byte, []byte] // by session and slot
+	replies  *durable.Table[place, slot]
 	owed     *durable.Table[[]byte, []byte] // by session and number
 	sent     *durable.Table[uint64, uint64] // number of a session's last delivery
 	tickets  *durable.Table[uint64, []byte] // keys, sealed
@@ -22,7 +22,7 @@ type Tables struct {
 func NewTables() *Tables {
 	return &Tables{
 		sessions: durable.NewTable[uint64, row]("session"),
-		replies:  durable.NewTable[[]byte, []byte]("session/replies"),
+		replies:  durable.NewTable("session/replies", durable.WithKeys[place, slot](placeCodec{}), durable.WithValues[place, slot](slotCodec{})),
 		owed:     durable.NewTable[[]byte, []byte]("session/owed"),
 		sent:     durable.NewTable[uint64, uint64]("session/sent"),
 		tickets:  durable.NewTable[uint64, []byte]("session/tickets"),
@@ -44,6 +44,8 @@ type row struct {
 	Used      uint64 `cbor:"5,keyasint,omitempty"` // on the servers' clock: see expiry.go
 	Ended     bool   `cbor:"6,keyasint,omitempty"`
 	Epoch     uint64 `cbor:"7,keyasint,omitempty"` // of the principal: see Revocations
+
+	clock uint64 // when it was read
 }
 
 // Keys of meta.
@@ -62,9 +64,3 @@ func owedKey(id, number uint64) []byte {
 }
 
 func owedNumber(key []byte) uint64 { return binary.BigEndian.Uint64(key[8:]) }
-
-// slotKey is where the last request of a slot is kept: 8 bytes of the session and
-// one of the slot.
-func slotKey(id, slot uint64) []byte {
-	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 9), id), byte(slot))
-}
