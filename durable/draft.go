@@ -14,14 +14,13 @@ type draft struct {
 	number  uint64
 	at      int64
 	buf     []byte
-	written int64
 	synced  int64 // written since the disk was waited for
 	catalog *block
 }
 
 const (
 	draftBuffer = 256 << 10
-	draftSync   = 1 << 20 // written bytes after which it is synced, where it cannot only be written out
+	draftSync   = 1 << 20 // written bytes after which the disk is waited for
 )
 
 func newDraft(db *DB, number uint64) (*draft, error) {
@@ -63,16 +62,11 @@ func (d *draft) flush() error {
 }
 
 func (d *draft) write() error {
-	n, err := d.file.Write(d.buf)
-	if err != nil {
+	if _, err := d.file.Write(d.buf); err != nil {
 		return err
 	}
+	d.synced += int64(len(d.buf))
 	d.buf = d.buf[:0]
-	d.written += int64(n)
-	if f, ok := d.file.(interface{ Writeout(off, n int64) error }); ok {
-		return f.Writeout(d.written-int64(n), int64(n))
-	}
-	d.synced += int64(n)
 	if d.synced < draftSync {
 		return nil
 	}
