@@ -107,6 +107,9 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 		}
 		return nil, nil, errors.Join(err, db.saved.close(), lock.Close())
 	}
+	if db.log.Segments() > segmentsMost {
+		db.pacer.poke()
+	}
 	db.tasks.start(db)
 	r.Took = time.Since(began)
 	return db, r, nil

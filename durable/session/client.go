@@ -38,6 +38,9 @@ type Client struct {
 	end  context.CancelFunc
 	over chan struct{} // closed when nothing runs any more
 	kept *kept         // nil: only in memory
+	life uint64        // a random number
+
+	attempt uint64 // of run: connections so far
 
 	mu       sync.Mutex // guards the rest
 	session  known
@@ -91,7 +94,7 @@ func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{o: o, over: make(chan struct{}), next: 1, low: 1, floor: 1, calls: map[uint64]*call{},
+	c := &Client{o: o, over: make(chan struct{}), life: rand.Uint64(), next: 1, low: 1, floor: 1, calls: map[uint64]*call{},
 		told: map[uint64]bool{}, bodies: map[uint64][]byte{}, arrived: make(chan struct{}), moved: make(chan struct{})}
 	c.ctx, c.end = context.WithCancel(context.Background())
 	if err := c.openKept(ctx); err != nil {

@@ -68,8 +68,9 @@ func (c *Client) read(r *bufio.Reader) (message, error) {
 func (c *Client) greet(nc net.Conn, r *bufio.Reader, out *sender, begun chan<- error) error {
 	c.mu.Lock()
 	mine := c.session
+	c.attempt++
 	c.mu.Unlock()
-	h := &hello{version: version, id: mine.id, nonce: newNonce()}
+	h := &hello{version: version, id: mine.id, nonce: clientNonce(c.life, c.attempt)}
 	if mine.id == 0 {
 		h.credentials = c.o.Credentials
 		out.send(h)

@@ -24,17 +24,21 @@ type conn struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	id     uint64
-	row    row
-	floor  uint64 // the highest that was heard of
-	flight map[uint64]bool
-	mu     sync.Mutex // guards flight
-	wg     sync.WaitGroup
+	id            uint64
+	life, attempt uint64 // of the client
+	row           row
+	floor         uint64 // the highest that was heard of
+	flight        map[uint64]bool
+	mu            sync.Mutex // guards flight
+	wg            sync.WaitGroup
 
 	more     chan struct{} // holds one: there may be something to deliver, or something has come
 	sent     atomic.Uint64 // number of the last delivery that was sent here
 	received atomic.Uint64 // deliveries up to this one have come
 }
+
+// errLate says that a client has a newer connection.
+var errLate = errors.New("session: the client has a newer connection")
 
 func newNonce() (n [nonceSize]byte) {
 	_, _ = rand.Read(n[:]) // never fails
@@ -97,15 +101,21 @@ func (c *conn) leave(why code, text string) {
 	c.stop()
 }
 
-// attach makes this the connection of its session. An older one is told.
-func (c *conn) attach() {
+// attach makes this the connection of its session. An older one is told; false: this
+// is the older one, of the same client, whose handshake took longer.
+func (c *conn) attach(nonce [nonceSize]byte) bool {
+	c.life, c.attempt = madeBy(nonce)
 	c.s.mu.Lock()
 	old := c.s.conns[c.id]
-	c.s.conns[c.id] = c
+	late := old != nil && old.life == c.life && old.attempt > c.attempt
+	if !late {
+		c.s.conns[c.id] = c
+	}
 	c.s.mu.Unlock()
-	if old != nil {
+	if old != nil && !late {
 		old.leave(codeReplaced, "")
 	}
+	return !late
 }
 
 func (c *conn) run() error {
@@ -183,7 +193,7 @@ func (c *conn) begin(h *hello) (code, error) {
 		return codeClosing, err
 	}
 	c.id, c.row, c.floor = id, r, 1
-	c.attach()
+	c.attach(h.nonce)
 	c.out.send(c.welcome(secret, nil))
 	c.wg.Go(c.deliver)
 	return codeOK, nil
@@ -227,24 +237,26 @@ func (c *conn) resume(h *hello) (code, error) {
 	if r.Ended {
 		return codeExpired, fmt.Errorf("%w: %d", ErrExpired, h.id)
 	}
-	return c.goOn(h.id, r, p)
+	return c.goOn(h.id, r, p, h.nonce)
 }
 
 // goOn lets a client that has proven its session go on with it.
-func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
+func (c *conn) goOn(id uint64, r row, p *proof, nonce [nonceSize]byte) (code, error) {
 	if p.floor == 0 {
 		return codeProtocol, fmt.Errorf("%w: floor 0", errFrame)
 	}
-	c.id, c.row, c.floor = id, r, max(r.Floor, 1)
+	c.id = id
 	var slots []uint64
 	err := c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
 		if err := c.s.allowed(tx, r.Principal, r.Epoch); err != nil {
 			return err
 		}
-		if again, found := c.s.o.Tables.sessions.Get(tx, id); !found || again.Ended {
+		now, found := c.s.o.Tables.sessions.Get(tx, id)
+		if !found || now.Ended {
 			return ErrExpired // a moment ago
 		}
-		c.s.o.Tables.used(tx, id, 0) // not its floor: it may be of what was undone
+		c.row, c.floor = now, max(now.Floor, 1) // as of the same instant as the slots
+		c.s.o.Tables.used(tx, id, 0)            // not its floor: it may be of what was undone
 		c.s.o.Tables.came(tx, id, p.received)
 		slots = c.s.o.Tables.slots(tx, id)
 		return nil
@@ -259,7 +271,9 @@ func (c *conn) goOn(id uint64, r row, p *proof) (code, error) {
 	}
 	c.sent.Store(p.received)
 	c.received.Store(p.received)
-	c.attach()
+	if !c.attach(nonce) {
+		return codeClosing, errLate
+	}
 	c.out.send(c.welcome(nil, slots))
 	c.wg.Go(c.deliver)
 	return codeOK, nil

@@ -118,6 +118,34 @@ func TestFloorKept(t *testing.T) {
 	}
 }
 
+// TestFloorMoves: what is said of a session in a welcome is of one instant, also when
+// its other connection ends between the two halves of the handshake.
+func TestFloorMoves(t *testing.T) {
+	s := newSite(t)
+	older, w := s.login("ann")
+	for seq := uint64(1); seq <= 10; seq++ {
+		older.say(one(seq, seq))
+		older.hear()
+	}
+	r := s.raw()
+	h := &hello{version: version, id: w.id, nonce: newNonce()}
+	r.say(h)
+	a, ok := r.hear().(*challenge)
+	if !ok {
+		t.Fatal("no challenge")
+	}
+	older.say(&ack{floor: 11})
+	must(t, older.c.Close())
+	for kept := uint64(0); kept < 11; {
+		got, _ := s.row(w.id)
+		kept = got.Floor
+	}
+	r.say(&proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 11})
+	if m, ok := r.hear().(*welcome); !ok || m.floor != 11 || len(m.slots) > 0 {
+		t.Fatalf("%+v", m)
+	}
+}
+
 // TestRevoke: who is revoked is so at once, and stays so when the server comes back
 // with an older state; allowed again, the old sessions stay void.
 func TestRevoke(t *testing.T) {

@@ -168,6 +168,38 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
+// TestLate: a connection that a client has given up, and whose handshake comes late,
+// does not take the session from its newer one.
+func TestLate(t *testing.T) {
+	s := newSite(t)
+	_, w := s.login("ann")
+	begin := func(attempt uint64) (*raw, *proof) {
+		r := s.raw()
+		h := &hello{version: version, id: w.id, nonce: clientNonce(7, attempt)}
+		r.say(h)
+		a, ok := r.hear().(*challenge)
+		if !ok {
+			t.Fatal("no challenge")
+		}
+		return r, &proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}
+	}
+	late, old := begin(1)
+	newer, p := begin(2)
+	newer.say(p)
+	if m := newer.hear(); m.kind() != kindWelcome {
+		t.Fatalf("%+v", m)
+	}
+	late.say(old)
+	late.ends(codeClosing)
+	newer.say(one(1, 1))
+	if m, ok := newer.hear().(*reply); !ok || m.code != codeOK {
+		t.Fatalf("%+v", m)
+	}
+	newest, p := begin(3)
+	newest.say(p)
+	newer.ends(codeReplaced)
+}
+
 // TestStolen: what lies on the disk has no secret in it, and without the key a
 // server cannot go on with anybody.
 func TestStolen(t *testing.T) {

@@ -42,6 +42,22 @@ func prove(secret []byte, who string, id uint64, client, server [nonceSize]byte,
 	return p
 }
 
+// The nonce of a client says at its end in which of its lives it was made, by a random
+// number, and which one of that it is: 8 bytes each. So a server can tell a connection
+// that the client has given up, and that comes late, from a newer one.
+const nonceRandom = nonceSize - 16
+
+func clientNonce(life, attempt uint64) [nonceSize]byte {
+	n := newNonce()
+	binary.BigEndian.PutUint64(n[nonceRandom:], life)
+	binary.BigEndian.PutUint64(n[nonceRandom+8:], attempt)
+	return n
+}
+
+func madeBy(nonce [nonceSize]byte) (life, attempt uint64) {
+	return binary.BigEndian.Uint64(nonce[nonceRandom:]), binary.BigEndian.Uint64(nonce[nonceRandom+8:])
+}
+
 const (
 	byClient = "client"
 	byServer = "server"

@@ -386,6 +386,13 @@ func (l *Log) put(b *batch, kind byte, durable Position, header bool) error {
 	return nil
 }
 
+// Segments is how many files the log has in use.
+func (l *Log) Segments() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.used)
+}
+
 // Trim says that nothing before a position is needed any more.
 func (l *Log) Trim(before Position) {
 	l.mu.Lock()
