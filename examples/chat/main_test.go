@@ -31,8 +31,8 @@ type program struct {
 
 	mu   sync.Mutex
 	life int
-	said []string      // what it has printed in this life: all that was ever said
-	errs *bytes.Buffer // and to stderr
+	said []string // what it has printed in this life: all that was ever said
+	errs *os.File // and to stderr
 }
 
 func (p *program) start() {
@@ -66,9 +66,18 @@ func (p *program) start() {
 
 func (p *program) kill() {
 	if err := p.cmd.Process.Kill(); err != nil {
-		p.t.Errorf("%q has ended: %v\n%s", p.args, err, p.errs)
+		p.t.Errorf("%q has ended: %v\n%s", p.args, err, p.complaints())
 	}
 	_ = p.cmd.Wait() // it was killed
+}
+
+// complaints are what it has printed to stderr.
+func (p *program) complaints() string {
+	text, err := os.ReadFile(p.errs.Name())
+	if err != nil {
+		p.t.Error(err)
+	}
+	return string(text)
 }
 
 // has says whether a line was printed, and how often.
@@ -105,9 +114,16 @@ func TestKilled(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	new := func(args ...string) *program {
-		p := &program{t: t, path: path, dir: dir, args: args, errs: &bytes.Buffer{}}
+		errs, err := os.CreateTemp(t.TempDir(), "stderr")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &program{t: t, path: path, dir: dir, args: args, errs: errs}
 		p.start()
-		t.Cleanup(p.kill)
+		t.Cleanup(func() {
+			p.kill()
+			_ = errs.Close() // it was only written by others
+		})
 		return p
 	}
 	server, ann, bob := new("-serve"), new("-name", "ann"), new("-name", "bob")
@@ -134,8 +150,8 @@ func TestKilled(t *testing.T) {
 		ann.wait("ann: " + line)
 		bob.wait("ann: " + line)
 	}
-	if n := strings.Count(server.errs.String(), "logs in"); n != 2 {
-		t.Errorf("%d logins:\n%s", n, server.errs)
+	if said := server.complaints(); strings.Count(said, "logs in") != 2 {
+		t.Errorf("not 2 logins:\n%s", said)
 	}
 	for _, p := range []*program{ann, bob} {
 		for n := range rounds {
