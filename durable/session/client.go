@@ -51,7 +51,8 @@ type Client struct {
 	calls    map[uint64]*call  // that have no reply
 	out      *sender           // of the connection; nil: there is none
 	came     []Delivery        // and were not taken
-	received uint64            // the last delivery that was taken
+	taken    uint64            // the last delivery that was taken
+	received uint64            // what the server is told of that: with a directory what is there
 	arrived  chan struct{}     // closed when there is one, or it is over
 	undone   *RolledBackError  // not accepted yet
 	told     map[uint64]bool   // requests that are undone

@@ -85,11 +85,9 @@ func (c *Client) greet(nc net.Conn, r *bufio.Reader, out *sender, begun chan<- e
 		c.session = known{w.id, w.secret, w.window, w.most}
 		c.out = out
 		c.mu.Unlock()
-		if err := c.keep(c.ctx, 0, nil); err != nil {
-			return err
-		}
-		begun <- nil
-		return nil
+		err = c.keep(c.ctx, 0, nil)
+		begun <- err
+		return err
 	}
 	out.send(h)
 	m, err := c.read(r)
@@ -137,7 +135,7 @@ func (c *Client) welcomed(r *bufio.Reader) (*welcome, error) {
 func (c *Client) resend(out *sender, p [proofSize]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out.send(&proof{proof: p, floor: c.floor, received: c.received})
+	out.send(&proof{proof: p, floor: c.floor, received: c.received, came: c.last()})
 	for seq := c.low; seq < c.next; seq++ {
 		if k, ok := c.calls[seq]; ok && !k.unsent {
 			out.send(&request{seq: seq, floor: c.floor, body: k.body})
@@ -190,6 +188,9 @@ func (c *Client) replied(m *reply) {
 
 // advance finds the lowest request without a reply: mu is held.
 func (c *Client) advance() {
+	if c.failed != nil {
+		return // all has ended
+	}
 	for c.low < c.next && c.calls[c.low] == nil {
 		c.low++
 	}

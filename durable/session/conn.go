@@ -257,7 +257,7 @@ func (c *conn) goOn(id uint64, r row, p *proof, nonce [nonceSize]byte) (code, er
 		}
 		c.row, c.floor = now, max(now.Floor, 1) // as of the same instant as the slots
 		c.s.o.Tables.used(tx, id, 0)            // not its floor: it may be of what was undone
-		c.s.o.Tables.came(tx, id, p.received)
+		c.s.o.Tables.came(tx, id, p.received, p.came)
 		slots = c.s.o.Tables.slots(tx, id)
 		return nil
 	})

@@ -16,6 +16,9 @@ const (
 	// sweeps are how often in the time after which a session expires it is looked
 	// for such: it may last longer by one part of so many.
 	sweeps = 10
+	// clockEvery is how often the clock is kept, at least: so much of a server's life
+	// may not count.
+	clockEvery = time.Minute
 	// sweepMost is how many sessions are changed in a transaction.
 	sweepMost = 500
 	// remembered is for how many times as long the server knows that a session has
@@ -78,8 +81,7 @@ func (t *Tables) used(tx *durable.Tx, id, floor uint64) {
 
 // keepSweeping looks for sessions that have expired, until the server is closed.
 func (s *Server) keepSweeping() {
-	every := s.o.Expiry / sweeps
-	ticker := time.NewTicker(every)
+	ticker := time.NewTicker(min(s.o.Expiry/sweeps, clockEvery))
 	defer ticker.Stop()
 	last := time.Now()
 	for {
@@ -96,17 +98,22 @@ func (s *Server) keepSweeping() {
 	}
 }
 
-// sweep lets the clock go on, and ends what has expired.
+// sweep lets the clock go on, and ends what has expired when it is time to look.
 func (s *Server) sweep(ctx context.Context, passed time.Duration) error {
 	t := s.o.Tables
 	var clock uint64
+	var due bool
 	err := s.db.Update(ctx, func(tx *durable.Tx) error {
 		clock, _ = t.meta.Get(tx, metaClock)
+		swept, _ := t.meta.Get(tx, metaSwept)
 		clock += uint64(passed.Milliseconds())
 		t.meta.Put(tx, metaClock, clock)
+		if due = clock-swept >= uint64((s.o.Expiry / sweeps).Milliseconds()); due {
+			t.meta.Put(tx, metaSwept, clock)
+		}
 		return nil
 	})
-	if err != nil {
+	if err != nil || !due {
 		return err
 	}
 	s.mu.Lock()

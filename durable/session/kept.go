@@ -66,7 +66,7 @@ func (c *Client) takeIn(tx *durable.Tx, k *kept) error {
 		return errors.New("session: the directory of the client is malformed")
 	}
 	c.session = known{id: s.ID, secret: s.Secret, window: s.Window, most: s.Most}
-	c.next, c.received = s.Next, s.Received
+	c.next, c.taken, c.received = s.Next, s.Received, s.Received
 	for seq, body := range k.calls.All(tx) {
 		c.calls[seq] = &call{body: body, done: make(chan struct{}), recovered: true}
 	}
@@ -96,15 +96,18 @@ func (c *Client) keepCall(ctx context.Context, seq uint64, k *call) error {
 }
 
 // keep makes durable how things stand, with a request that is to be sent, and lets go
-// of those that have a reply. Then the server may be told of their floor.
+// of those that have a reply. Then the server may be told of their floor, and of what
+// was taken.
 func (c *Client) keep(ctx context.Context, seq uint64, body []byte) error {
+	c.mu.Lock()
 	if c.kept == nil {
+		c.received = c.taken
+		c.mu.Unlock()
 		return nil
 	}
-	c.mu.Lock()
 	done, low := c.done, c.low
 	c.done = nil
-	s := keptSession{ID: c.session.id, Secret: c.session.secret, Window: c.session.window, Most: c.session.most, Next: c.next, Received: c.received}
+	s := keptSession{ID: c.session.id, Secret: c.session.secret, Window: c.session.window, Most: c.session.most, Next: c.next, Received: c.taken}
 	c.mu.Unlock()
 	k := c.kept
 	err := k.db.Update(ctx, func(tx *durable.Tx) error {
@@ -126,7 +129,7 @@ func (c *Client) keep(ctx context.Context, seq uint64, body []byte) error {
 		c.done = append(c.done, done...) // once more does no harm
 		return err
 	}
-	c.floor = max(c.floor, low)
+	c.floor, c.received = max(c.floor, low), max(c.received, s.Received)
 	return nil
 }
 

@@ -54,7 +54,8 @@ type challenge struct {
 type proof struct {
 	proof    [proofSize]byte
 	floor    uint64 // replies to all requests below it have come
-	received uint64 // deliveries up to this one have come
+	received uint64 // deliveries up to this one were taken
+	came     uint64 // and up to this one have come
 }
 
 // welcome says how things stand.
@@ -121,7 +122,7 @@ func (m *hello) append(b []byte) []byte {
 func (m *challenge) append(b []byte) []byte { return append(append(b, m.nonce[:]...), m.proof[:]...) }
 
 func (m *proof) append(b []byte) []byte {
-	return numbers(append(b, m.proof[:]...), m.floor, m.received)
+	return numbers(append(b, m.proof[:]...), m.floor, m.received, m.came)
 }
 
 func (m *welcome) append(b []byte) []byte {
@@ -162,7 +163,7 @@ func parse(b []byte) (message, error) {
 	case kindProof:
 		p := &proof{}
 		r.fixed(p.proof[:])
-		p.floor, p.received, m = r.number(), r.number(), p
+		p.floor, p.received, p.came, m = r.number(), r.number(), r.number(), p
 	case kindWelcome:
 		m = r.welcome()
 	case kindRequest:

@@ -47,17 +47,18 @@ func (s *Server) Send(tx *durable.Tx, id uint64, body []byte) error {
 	return nil
 }
 
-// came takes away what was acknowledged. A client that has more than was ever sent
-// knows of deliveries that were undone: the next ones get numbers behind those.
-func (t *Tables) came(tx *durable.Tx, id, received uint64) {
+// came takes away what was acknowledged. A client to which more has come than was
+// ever sent knows of deliveries that were undone: the next ones get numbers behind
+// those.
+func (t *Tables) came(tx *durable.Tx, id, received, last uint64) {
 	for key := range t.owed.Range(tx, owedKey(id, 0), owedKey(id+1, 0)) {
 		if owedNumber(key) > received {
 			break
 		}
 		t.owed.Delete(tx, key)
 	}
-	if n, _ := t.sent.Get(tx, id); n < received {
-		t.sent.Put(tx, id, received)
+	if n, _ := t.sent.Get(tx, id); n < last {
+		t.sent.Put(tx, id, last)
 	}
 }
 
@@ -120,7 +121,7 @@ func (c *conn) deliverAll(taken *uint64) error {
 			return err
 		}
 		if n := c.received.Load(); n > *taken {
-			t.came(tx, c.id, n)
+			t.came(tx, c.id, n, n)
 			*taken = n
 		}
 		return nil

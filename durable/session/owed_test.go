@@ -141,6 +141,28 @@ func (s *site) putBack(dir string) {
 	s.begin()
 }
 
+// receive takes what is owed.
+func receive(t *testing.T, c *Client, want ...string) {
+	t.Helper()
+	for d, err := range c.Receive(context.Background()) {
+		if must(t, err); string(d.Body) != want[0] {
+			t.Fatalf("%q instead of %q", d.Body, want)
+		}
+		if want = want[1:]; len(want) == 0 {
+			return
+		}
+	}
+}
+
+// comes waits until a delivery has come, which nobody takes.
+func (c *Client) comes(number uint64) {
+	for last := uint64(0); last < number; {
+		c.mu.Lock()
+		last = c.last()
+		c.mu.Unlock()
+	}
+}
+
 // TestRollback: when the server comes back with an older state the client is told
 // exactly what of its own was undone, once, and goes on when it has accepted that.
 func TestRollback(t *testing.T) {
@@ -167,9 +189,9 @@ func TestRollback(t *testing.T) {
 	call(windowDefault + 7)
 	refused()
 	s.owe(c.ID(), "lost")
-	for range c.Receive(context.Background()) {
-		break
-	}
+	receive(t, c, "lost")
+	s.owe(c.ID(), "waiting")
+	c.comes(2)
 	s.putBack(older)
 
 	var undone *RolledBackError
@@ -200,12 +222,7 @@ func TestRollback(t *testing.T) {
 		t.Fatalf("%d", n)
 	}
 	s.owe(c.ID(), "again")
-	for d, err := range c.Receive(context.Background()) {
-		if must(t, err); string(d.Body) != "again" {
-			t.Fatalf("%q", d.Body)
-		}
-		break
-	}
+	receive(t, c, "waiting", "again")
 	s.again()
 	if _, err := add(c, 1); err != nil || c.RolledBack() != nil {
 		t.Fatalf("%v", err)

@@ -71,7 +71,7 @@ func (c *Client) took(number uint64) error {
 		return nil // another loop has it
 	}
 	c.came = c.came[1:]
-	c.received = number
+	c.taken = number
 	c.mu.Unlock()
 	if err := c.keep(c.ctx, 0, nil); err != nil {
 		return err
@@ -79,19 +79,24 @@ func (c *Client) took(number uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.out != nil && (len(c.came) == 0 || number%ackEvery == 0) {
-		c.out.send(&ack{floor: c.floor, received: number})
+		c.out.send(&ack{floor: c.floor, received: c.received})
 	}
 	return nil
+}
+
+// last is the number of the last delivery that has come: mu is held.
+func (c *Client) last() uint64 {
+	if n := len(c.came); n > 0 {
+		return c.came[n-1].Number
+	}
+	return c.taken
 }
 
 // deliver takes in a delivery, once.
 func (c *Client) deliver(m *delivery) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.received
-	if n := len(c.came); n > 0 {
-		last = c.came[n-1].Number
-	}
+	last := c.last()
 	if m.number <= last {
 		return nil // sent again
 	}

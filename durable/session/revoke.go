@@ -82,19 +82,29 @@ func (r *Revocations) change(ctx context.Context, principal string, f func(revoc
 		v, _ = r.table.Get(tx, principal)
 		v = f(v)
 		r.table.Put(tx, principal, v)
-		// From here on, also when nobody learns whether it is durable: it is never
-		// less than that.
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.known[principal] = v
+		if v.Revoked {
+			r.learn(principal, v) // also when nobody learns whether it is durable
+		}
 		return nil
 	})
+	if err == nil {
+		r.learn(principal, v)
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for s := range r.servers {
 		s.drop(func(c *conn) bool { return c.row.Principal == principal && r.void(principal, c.row.Epoch) }, codeDenied)
 	}
 	return err
+}
+
+// learn takes in what is so from now on, unless something newer is.
+func (r *Revocations) learn(principal string, v revocation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.known[principal]; v.Epoch > old.Epoch || v.Epoch == old.Epoch && !v.Revoked {
+		r.known[principal] = v
+	}
 }
 
 // epoch is in which a session of a principal begins.

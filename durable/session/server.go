@@ -15,7 +15,7 @@ import (
 // A Peer is who wants a session.
 type Peer struct {
 	Conn        net.Conn // its address, and what TLS knows of it; not to be read from
-	Credentials []byte   // what the client's Options.Credentials are
+	Credentials []byte   // the client's DialOptions.Credentials
 }
 
 // Options says what a server does. Tables, Keys, Login and Handle are needed.

@@ -52,6 +52,7 @@ type row struct {
 const (
 	metaLast  = "last"  // number of the newest session
 	metaClock = "clock" // how long servers have run
+	metaSwept = "swept" // when sessions were last looked at, by that clock
 )
 
 // purpose is what the secret of a session is sealed for.
