@@ -163,20 +163,28 @@ func (s *site) login(who string) (*raw, *welcome) {
 	return r, w
 }
 
+// challenged begins to go on with a session, up to the server's proof.
+func (s *site) challenged(w *welcome, nonce [nonceSize]byte) (*raw, *hello, *challenge) {
+	s.t.Helper()
+	r, h := s.raw(), &hello{version: version, id: w.id, nonce: nonce}
+	r.say(h)
+	a, ok := r.hear().(*challenge)
+	if !ok || !proves(prove(w.secret, byServer, w.id, nonce, a.nonce, nil), a.proof) {
+		s.t.Fatal("the server does not know the session")
+	}
+	return r, h, a
+}
+
+// proven is a proof that is right.
+func proven(w *welcome, h *hello, a *challenge) *proof {
+	return &proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}
+}
+
 // resume goes on with a session up to the welcome.
 func (s *site) resume(w *welcome) (*raw, *welcome) {
 	s.t.Helper()
-	r := s.raw()
-	h := &hello{version: version, id: w.id, nonce: newNonce()}
-	r.say(h)
-	a, ok := r.hear().(*challenge)
-	if !ok {
-		s.t.Fatal("no challenge")
-	}
-	if !proves(prove(w.secret, byServer, w.id, h.nonce, a.nonce, nil), a.proof) {
-		s.t.Fatal("the server does not know the secret")
-	}
-	r.say(&proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1})
+	r, h, a := s.challenged(w, newNonce())
+	r.say(proven(w, h, a))
 	back, ok := r.hear().(*welcome)
 	if !ok {
 		s.t.Fatal("no welcome")

@@ -58,14 +58,8 @@ func TestExpiry(t *testing.T) {
 	if kept, found := s.row(idle.id); !found || !kept.Ended {
 		t.Fatalf("%+v", kept)
 	}
-	raw := s.raw()
-	h := &hello{version: version, id: idle.id, nonce: newNonce()}
-	raw.say(h)
-	a, ok := raw.hear().(*challenge)
-	if !ok || !proves(prove(idle.secret, byServer, idle.id, h.nonce, a.nonce, nil), a.proof) {
-		t.Fatal("no proof")
-	}
-	raw.say(&proof{proof: prove(idle.secret, byClient, idle.id, h.nonce, a.nonce, nil), floor: 1})
+	raw, h, a := s.challenged(idle, newNonce())
+	raw.say(proven(idle, h, a))
 	raw.ends(codeExpired)
 	for range 10 {
 		s.pass(29 * time.Minute)
@@ -133,13 +127,7 @@ func TestFloorMoves(t *testing.T) {
 		older.say(one(seq, seq))
 		older.hear()
 	}
-	r := s.raw()
-	h := &hello{version: version, id: w.id, nonce: newNonce()}
-	r.say(h)
-	a, ok := r.hear().(*challenge)
-	if !ok {
-		t.Fatal("no challenge")
-	}
+	r, h, a := s.challenged(w, newNonce())
 	older.say(&ack{floor: 11})
 	must(t, older.c.Close())
 	for kept := uint64(0); kept < 11; {
@@ -197,14 +185,8 @@ func TestRevoke(t *testing.T) {
 	must(t, revoked.Revoke(ctx, "dora"))
 	r.ends(codeDenied)
 	must(t, revoked.Allow(ctx, "dora"))
-	again := s.raw()
-	h := &hello{version: version, id: w2.id, nonce: newNonce()}
-	again.say(h)
-	a, ok := again.hear().(*challenge)
-	if !ok {
-		t.Fatal("no challenge")
-	}
-	again.say(&proof{proof: prove(w2.secret, byClient, w2.id, h.nonce, a.nonce, nil), floor: 1})
+	again, h, a := s.challenged(w2, newNonce())
+	again.say(proven(w2, h, a))
 	again.ends(codeDenied)
 	s.login("dora")
 }

@@ -27,9 +27,7 @@ func TestForged(t *testing.T) {
 	_, w := s.login("ann")
 	_, other := s.login("eve")
 	var old *proof
-	right := func(h *hello, a *challenge) *proof {
-		return &proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}
-	}
+	right := func(h *hello, a *challenge) *proof { return proven(w, h, a) }
 	with := func(f func(h *hello, a *challenge) message) func(h *hello, a *challenge) []byte {
 		return func(h *hello, a *challenge) []byte { return appendFrame(nil, f(h, a)) }
 	}
@@ -57,13 +55,7 @@ func TestForged(t *testing.T) {
 		{"a request before the proof", with(func(*hello, *challenge) message { return one(1, 1) }), codeProtocol},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := s.in(t).raw()
-			h := &hello{version: version, id: w.id, nonce: newNonce()}
-			r.say(h)
-			a, ok := r.hear().(*challenge)
-			if !ok {
-				t.Fatal("no challenge")
-			}
+			r, h, a := s.in(t).challenged(w, newNonce())
 			_, err := r.c.Write(c.answer(h, a))
 			must(t, err)
 			if c.want != codeOK {
@@ -100,14 +92,8 @@ func TestFirst(t *testing.T) {
 func TestOneRoundTrip(t *testing.T) {
 	s := newSite(t)
 	_, w := s.login("ann")
-	r := s.raw()
-	h := &hello{version: version, id: w.id, nonce: newNonce()}
-	r.say(h)
-	a, ok := r.hear().(*challenge)
-	if !ok {
-		t.Fatal("no challenge")
-	}
-	r.say(&proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}, one(1, 1))
+	r, h, a := s.challenged(w, newNonce())
+	r.say(proven(w, h, a), one(1, 1))
 	if m := r.hear(); m.kind() != kindWelcome {
 		t.Fatalf("%+v", m)
 	}
@@ -174,14 +160,8 @@ func TestLate(t *testing.T) {
 	s := newSite(t)
 	_, w := s.login("ann")
 	begin := func(attempt uint64) (*raw, *proof) {
-		r := s.raw()
-		h := &hello{version: version, id: w.id, nonce: clientNonce(7, attempt)}
-		r.say(h)
-		a, ok := r.hear().(*challenge)
-		if !ok {
-			t.Fatal("no challenge")
-		}
-		return r, &proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 1}
+		r, h, a := s.challenged(w, clientNonce(7, attempt))
+		return r, proven(w, h, a)
 	}
 	late, old := begin(1)
 	newer, p := begin(2)
