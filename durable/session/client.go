@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/wakepoint/wakepoint/durable"
 )
 
 // DialOptions says how a client reaches its server. Dial is needed.
@@ -23,7 +25,8 @@ type DialOptions struct {
 	// Anew begins a new session also where Dir has one, which is forgotten.
 	Anew bool
 	// Recovered is told the replies to requests of an earlier life that are in Dir; nil:
-	// they are done, and nobody hears of it. A crash before it returns repeats it.
+	// they are done, and nobody hears of it. One call follows the other; a crash before it
+	// returns repeats it.
 	Recovered func(body, reply []byte, err error)
 	// Remember is how many of the last requests with a reply are kept, for a
 	// RolledBackError; 0: none.
@@ -40,34 +43,37 @@ type Client struct {
 	kept *kept         // nil: only in memory
 	life uint64        // a random number
 
-	attempt uint64 // of run: connections so far
+	attempt uint64          // of run: connections so far
+	nonce   [nonceSize]byte // of run: of the connection
 
-	mu       sync.Mutex // guards the rest
-	session  known
-	next     uint64            // number of the next request
-	low      uint64            // the lowest without a reply
-	floor    uint64            // what the server is told of that: with a directory what is there
-	done     []uint64          // that have a reply, and are in the directory
-	calls    map[uint64]*call  // that have no reply
-	out      *sender           // of the connection; nil: there is none
-	came     []Delivery        // and were not taken
-	taken    uint64            // the last delivery that was taken
-	received uint64            // what the server is told of that: with a directory what is there
-	arrived  chan struct{}     // closed when there is one, or it is over
-	undone   *RolledBackError  // not accepted yet
-	told     map[uint64]bool   // requests that are undone
-	bodies   map[uint64][]byte // of requests that have a reply, as far as they are remembered
-	moved    chan struct{}     // closed when the floor has moved, or it is over
-	failed   error             // why there is no session any more
-	cause    error             // why there is no connection
+	mu         sync.Mutex // guards the rest
+	session    known
+	next       uint64            // number of the next request
+	low        uint64            // the lowest without a reply
+	floor      uint64            // what the server is told of that: with a directory what is there
+	done       []uint64          // that have a reply, and are in the directory
+	calls      map[uint64]*call  // that have no reply
+	out        *sender           // of the connection; nil: there is none
+	came       []Delivery        // and were not taken
+	taken      Delivery          // the last one that was taken, without its body
+	received   uint64            // what the server is told of that: with a directory what is there
+	arrived    chan struct{}     // closed when there is one, or it is over
+	recovering chan struct{}     // closed when Recovered has returned that was called last; nil: it was not
+	undone     *RolledBackError  // not accepted yet
+	told       map[uint64]bool   // numbers of requests that are undone, or that never were
+	bodies     map[uint64][]byte // of requests that have a reply, as far as they are remembered
+	moved      chan struct{}     // closed when the floor has moved, or it is over
+	failed     error             // why there is no session any more
+	cause      error             // why there is no connection
 }
 
 // known is what a client knows of its session.
 type known struct {
-	id     uint64
-	secret []byte
-	window uint64
-	most   uint64 // size of a body
+	id      uint64
+	secret  []byte
+	refusal []byte // see proof.go
+	window  uint64
+	most    uint64 // size of a body
 }
 
 // call is a request on its way.
@@ -79,6 +85,7 @@ type call struct {
 
 	unsent    bool // it is not in the directory yet
 	recovered bool // of an earlier life
+	told      bool // Recovered is told of it
 }
 
 const (
@@ -211,7 +218,10 @@ func (c *Client) Close() error {
 	if c.kept == nil {
 		return nil
 	}
-	return c.kept.db.Close()
+	if err := c.kept.db.Close(); !errors.Is(err, durable.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // run keeps a connection until the session is over.
@@ -230,7 +240,7 @@ func (c *Client) run(begun chan<- error) {
 		if c.ctx.Err() != nil {
 			err = ErrClosed
 		}
-		if final(err) || c.ctx.Err() != nil {
+		if final(err, ok || fresh) || c.ctx.Err() != nil {
 			err = c.fail(err)
 			if fresh {
 				begun <- err
@@ -246,14 +256,16 @@ func (c *Client) run(begun chan<- error) {
 	}
 }
 
-// final says that it is of no use to come again.
-func final(err error) bool {
-	for _, e := range []error{ErrExpired, ErrNoSession, ErrReplaced, ErrDenied, ErrProtocol, ErrVersion, errFrame} {
-		if errors.Is(err, e) {
-			return true
-		}
+// final says that it is of no use to come again. Before the server has proven itself its
+// frames may be somebody's.
+func final(err error, proven bool) bool {
+	if proven && (errors.Is(err, ErrProtocol) || errors.Is(err, errFrame)) {
+		return true
 	}
-	return false
+	if said := (refusalError{}); !errors.As(err, &said) {
+		return false
+	}
+	return !errors.Is(err, ErrClosed)
 }
 
 // fail ends all calls, and returns why.
@@ -266,7 +278,9 @@ func (c *Client) fail(err error) error {
 	}
 	c.failed = err
 	for seq, k := range c.calls {
-		k.err = errors.Join(err, ErrUnknown)
+		if !k.told {
+			k.err = errors.Join(err, ErrUnknown)
+		}
 		close(k.done)
 		delete(c.calls, seq)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -29,12 +30,20 @@ type conn struct {
 	row           row
 	floor         uint64 // the highest that was heard of
 	flight        map[uint64]bool
-	mu            sync.Mutex // guards flight
+	mu            sync.Mutex // guards flight and ended
+	ended         bool       // the session is
 	wg            sync.WaitGroup
+	to            atomic.Pointer[addressee] // nil: not known yet
 
 	more     chan struct{} // holds one: there may be something to deliver, or something has come
 	sent     atomic.Uint64 // number of the last delivery that was sent here
 	received atomic.Uint64 // deliveries up to this one have come
+}
+
+// addressee is the client of a session, who believes proofs only.
+type addressee struct {
+	id    uint64
+	nonce [nonceSize]byte
 }
 
 // errLate says that a client has a newer connection.
@@ -53,9 +62,9 @@ func newSecret() []byte {
 
 // serve serves a connection until it ends.
 func (s *Server) serve(nc net.Conn) {
-	c := &conn{s: s, c: nc, r: bufio.NewReader(nc), flight: map[uint64]bool{}, more: make(chan struct{}, 1)}
+	c := &conn{s: s, c: nc, flight: map[uint64]bool{}, more: make(chan struct{}, 1)}
 	c.ctx, c.stop = context.WithCancel(s.ctx)
-	c.out = newSender(nc)
+	c.out = newSender(nc, false)
 	s.mu.Lock()
 	s.all[c] = true
 	closed := s.closed
@@ -97,7 +106,11 @@ func (s *Server) forget(c *conn) {
 
 // leave says why the connection ends, and ends it.
 func (c *conn) leave(why code, text string) {
-	c.out.last(&bye{code: why, text: []byte(text)})
+	m := &bye{code: why, text: []byte(text)}
+	if to := c.to.Load(); to != nil {
+		m.proofs = c.s.seals.refusals(to.id, why, to.nonce)
+	}
+	c.out.last(m)
 	c.stop()
 }
 
@@ -120,15 +133,16 @@ func (c *conn) attach(nonce [nonceSize]byte) bool {
 
 func (c *conn) run() error {
 	_ = c.c.SetDeadline(time.Now().Add(handshakeMost)) // an error shows at the next call
+	c.r = bufio.NewReader(c.c)
 	why, err := c.handshake()
 	if err != nil {
 		c.leave(why, "")
 		return err
 	}
 	_ = c.c.SetDeadline(time.Time{})
+	c.r = bufio.NewReader(io.MultiReader(rest(c.r), patient{c.c}))
 	for c.out.room() {
-		_ = c.c.SetReadDeadline(time.Now().Add(silence))
-		m, err := readFrame(c.r, c.s.o.Largest+frameMore)
+		m, err := readFrame(c.r, bodyMost+frameMore)
 		if err != nil {
 			if errors.Is(err, errFrame) {
 				c.leave(codeProtocol, err.Error())
@@ -182,7 +196,7 @@ func (c *conn) handshake() (code, error) {
 func (c *conn) begin(h *hello) (code, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, handshakeMost)
 	defer cancel()
-	principal, err := c.s.o.Login(ctx, Peer{Conn: c.c, Credentials: h.credentials})
+	principal, err := c.s.login(ctx, Peer{Conn: c.c, Credentials: h.credentials})
 	if err != nil {
 		return codeDenied, fmt.Errorf("%w: %w", ErrDenied, err)
 	}
@@ -193,19 +207,21 @@ func (c *conn) begin(h *hello) (code, error) {
 		return codeClosing, err
 	}
 	c.id, c.row, c.floor = id, r, 1
+	c.to.Store(&addressee{id, h.nonce})
 	c.attach(h.nonce)
-	c.out.send(c.welcome(secret, nil))
+	c.out.send(c.welcome(secret, c.s.seals[0].refusalKey(id)))
 	c.wg.Go(c.deliver)
 	return codeOK, nil
 }
 
 // welcome says how things stand.
-func (c *conn) welcome(secret []byte, slots []uint64) *welcome {
-	return &welcome{id: c.id, secret: secret, window: c.row.Window, most: uint64(c.s.o.Largest), floor: c.floor, slots: slots}
+func (c *conn) welcome(secret, refusal []byte) *welcome {
+	return &welcome{id: c.id, secret: secret, refusal: refusal, window: c.row.Window, most: uint64(c.s.o.Largest)}
 }
 
 func (c *conn) resume(h *hello) (code, error) {
-	r, why, err := c.s.find(c.ctx, h.id)
+	c.to.Store(&addressee{h.id, h.nonce})
+	r, slots, why, err := c.s.find(c.ctx, h.id)
 	if err != nil {
 		return codeClosing, err
 	}
@@ -222,7 +238,8 @@ func (c *conn) resume(h *hello) (code, error) {
 		return codeProtocol, err
 	}
 	nonce := newNonce()
-	c.out.send(&challenge{nonce: nonce, proof: prove(secret, byServer, h.id, h.nonce, nonce, bound)})
+	c.out.send(&challenge{nonce: nonce, proof: prove(secret, byServer, h.id, h.nonce, nonce, bound),
+		state: sealState(prove(secret, ofState, h.id, h.nonce, nonce, bound), max(r.Floor, 1), slots)})
 	m, err := readFrame(c.r, frameMax)
 	if err != nil {
 		return codeProtocol, err
@@ -237,28 +254,32 @@ func (c *conn) resume(h *hello) (code, error) {
 	if r.Ended {
 		return codeExpired, fmt.Errorf("%w: %d", ErrExpired, h.id)
 	}
-	return c.goOn(h.id, r, p, h.nonce)
+	return c.goOn(h.id, secret, p, h.nonce)
 }
 
 // goOn lets a client that has proven its session go on with it.
-func (c *conn) goOn(id uint64, r row, p *proof, nonce [nonceSize]byte) (code, error) {
-	if p.floor == 0 {
-		return codeProtocol, fmt.Errorf("%w: floor 0", errFrame)
+func (c *conn) goOn(id uint64, secret []byte, p *proof, nonce [nonceSize]byte) (code, error) {
+	if p.floor == 0 || p.received > p.came || p.came > deliveriesMost {
+		return codeProtocol, fmt.Errorf("%w: floor %d, deliveries up to %d, %d", errFrame, p.floor, p.received, p.came)
 	}
 	c.id = id
-	var slots []uint64
+	var from uint64
+	t := c.s.o.Tables
 	err := c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
-		if err := c.s.allowed(tx, r.Principal, r.Epoch); err != nil {
-			return err
-		}
-		now, found := c.s.o.Tables.sessions.Get(tx, id)
+		now, found := t.sessions.Get(tx, id)
 		if !found || now.Ended {
 			return ErrExpired // a moment ago
 		}
-		c.row, c.floor = now, max(now.Floor, 1) // as of the same instant as the slots
-		c.s.o.Tables.used(tx, id, 0)            // not its floor: it may be of what was undone
-		c.s.o.Tables.came(tx, id, p.received, p.came)
-		slots = c.s.o.Tables.slots(tx, id)
+		if err := c.s.o.Revocations.check(now.Principal, now.Epoch); err != nil {
+			return err
+		}
+		if !c.s.seals.newest(now.Secret) { // the key was changed
+			now.Secret = c.s.seals.seal(secret, purpose(id))
+			t.sessions.Put(tx, id, now)
+		}
+		c.row, c.floor = now, max(now.Floor, 1)
+		t.used(tx, id, 0) // not its floor: it may be of what was undone
+		from = t.came(tx, id, p)
 		return nil
 	})
 	switch {
@@ -269,12 +290,12 @@ func (c *conn) goOn(id uint64, r row, p *proof, nonce [nonceSize]byte) (code, er
 	case err != nil:
 		return codeClosing, err
 	}
-	c.sent.Store(p.received)
-	c.received.Store(p.received)
+	c.sent.Store(from)
+	c.received.Store(from)
 	if !c.attach(nonce) {
 		return codeClosing, errLate
 	}
-	c.out.send(c.welcome(nil, slots))
+	c.out.send(c.welcome(nil, nil))
 	c.wg.Go(c.deliver)
 	return codeOK, nil
 }
@@ -290,6 +311,9 @@ func (c *conn) request(m *request) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ended {
+		return nil // it will be told when the others have their replies
+	}
 	slot := m.seq % c.row.Window
 	if c.flight[slot] {
 		return fmt.Errorf("%w: request %d while another one of its place is done", ErrProtocol, m.seq)
@@ -303,23 +327,43 @@ func (c *conn) request(m *request) error {
 func (c *conn) do(r *Request) {
 	body, err := c.handle(r)
 	m := &reply{seq: r.Seq, body: body}
-	if err != nil && !unable(err) && c.ctx.Err() == nil {
+	if err != nil && !unable(err) && !errors.Is(err, ErrExpired) && !errors.Is(err, ErrNoSession) && c.ctx.Err() == nil {
 		var kept slot
 		kept, err = c.refused(r, err)
 		m.code, m.body = kept.code, kept.body
 	}
-	if c.ctx.Err() != nil {
+	over := errors.Is(err, ErrExpired) || errors.Is(err, ErrNoSession)
+	switch {
+	case c.ctx.Err() != nil:
 		return // nobody was told, and the client asks again
-	}
-	if err != nil {
+	case over:
+	case err != nil:
 		c.s.o.Logger.Error("a request cannot be done", "session", r.Session, "err", err)
 		c.leave(codeClosing, "")
 		return
+	default:
+		c.out.send(m)
 	}
 	c.mu.Lock()
 	delete(c.flight, r.Seq%r.window)
+	c.ended = c.ended || over
+	over = c.ended && len(c.flight) == 0
 	c.mu.Unlock()
-	c.out.send(m)
+	if over {
+		c.leave(codeExpired, "")
+	}
+}
+
+// expired ends the connection of a session that has ended, when what is being done has
+// its reply: one of these may have ended it.
+func (c *conn) expired() {
+	c.mu.Lock()
+	c.ended = true
+	over := len(c.flight) == 0
+	c.mu.Unlock()
+	if over {
+		c.leave(codeExpired, "")
+	}
 }
 
 // handle lets the handler do a request. When that panics nothing was changed, and

@@ -46,6 +46,11 @@ func (t *Tables) end(tx *durable.Tx, id uint64, r row) {
 	r.Ended = true
 	r.Used, _ = t.meta.Get(tx, metaClock)
 	t.sessions.Put(tx, id, r)
+	t.empty(tx, id)
+}
+
+// empty lets go of all that a session has.
+func (t *Tables) empty(tx *durable.Tx, id uint64) {
 	from, to := all(id)
 	for key := range t.replies.Range(tx, from, to) {
 		t.replies.Delete(tx, key)
@@ -141,6 +146,7 @@ func (s *Server) sweep(ctx context.Context, passed time.Duration) error {
 		switch r, found := t.sessions.Get(tx, id); {
 		case !found || !s.expired(r, clock):
 		case r.Ended:
+			t.empty(tx, id) // what the transaction left that ended it
 			t.sessions.Delete(tx, id)
 		default:
 			t.end(tx, id, r)

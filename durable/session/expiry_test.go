@@ -118,8 +118,8 @@ func TestFloorKept(t *testing.T) {
 	}
 }
 
-// TestFloorMoves: what is said of a session in a welcome is of one instant, also when
-// its other connection ends between the two halves of the handshake.
+// TestFloorMoves: what is said of a session in a challenge is of one instant, also when
+// its other connection ends meanwhile, and nothing is done twice for that.
 func TestFloorMoves(t *testing.T) {
 	s := newSite(t)
 	older, w := s.login("ann")
@@ -127,7 +127,15 @@ func TestFloorMoves(t *testing.T) {
 		older.say(one(seq, seq))
 		older.hear()
 	}
+	state := func(h *hello, a *challenge) (uint64, []uint64) {
+		floor, slots, err := openState(prove(w.secret, ofState, w.id, h.nonce, a.nonce, nil), a.state)
+		must(t, err)
+		return floor, slots
+	}
 	r, h, a := s.challenged(w, newNonce())
+	if floor, slots := state(h, a); floor != 1 || len(slots) != 10 {
+		t.Fatalf("%d, %d", floor, slots)
+	}
 	older.say(&ack{floor: 11})
 	must(t, older.c.Close())
 	for kept := uint64(0); kept < 11; {
@@ -135,8 +143,16 @@ func TestFloorMoves(t *testing.T) {
 		kept = got.Floor
 	}
 	r.say(&proof{proof: prove(w.secret, byClient, w.id, h.nonce, a.nonce, nil), floor: 11})
-	if m, ok := r.hear().(*welcome); !ok || m.floor != 11 || len(m.slots) > 0 {
+	if m := r.hear(); m.kind() != kindWelcome {
 		t.Fatalf("%+v", m)
+	}
+	r.say(one(10, 10))
+	if m, ok := r.hear().(*reply); !ok || m.code != codeStale {
+		t.Fatalf("%+v", m)
+	}
+	_, h, a = s.challenged(w, newNonce())
+	if floor, slots := state(h, a); floor != 11 || len(slots) > 0 {
+		t.Fatalf("%d, %d", floor, slots)
 	}
 }
 

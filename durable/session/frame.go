@@ -2,10 +2,15 @@ package session
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"time"
+
+	"github.com/wakepoint/wakepoint/durable"
 )
 
 // A frame is what one end sends to the other at once.
@@ -48,6 +53,24 @@ func readFrame(r *bufio.Reader, most int) (message, error) {
 		return nil, err
 	}
 	return parse(b)
+}
+
+// bodyMost is the size of the largest body that any server can allow, in bytes: what
+// was sent or kept under another one's Options.Largest is read all the same.
+const bodyMost = durable.TransactionMax / 2
+
+// patient reads from a connection as long as something comes.
+type patient struct{ c net.Conn }
+
+func (p patient) Read(b []byte) (int, error) {
+	_ = p.c.SetReadDeadline(time.Now().Add(silence)) // an error shows at the next call
+	return p.c.Read(b)
+}
+
+// rest is what a reader has read ahead.
+func rest(r *bufio.Reader) io.Reader {
+	b, _ := r.Peek(r.Buffered()) // never fails
+	return bytes.NewReader(b)
 }
 
 // readSome reads n bytes, and takes no memory for what does not come.

@@ -334,9 +334,9 @@ func FuzzServe(f *testing.F) {
 
 // FuzzParse: a frame that can be read is what it is written as.
 func FuzzParse(f *testing.F) {
-	for _, m := range []message{&hello{version: 1, id: 2, credentials: []byte("x")}, &challenge{}, &proof{floor: 1, received: 3, came: 4},
-		&welcome{id: 1, secret: make([]byte, secretSize), window: 64, most: 1, floor: 2, slots: []uint64{1, 2, 300}},
-		one(1, 1), &reply{seq: 1, code: codeStale, body: []byte("x")}, &delivery{number: 1}, &ack{1, 2}, &bye{code: codeBehind}, &ping{}, &pong{}} {
+	for _, m := range []message{&hello{version: 1, id: 2, credentials: []byte("x")}, &challenge{state: []byte("x")}, &proof{floor: 1, received: 3, came: 4, tag: 5},
+		&welcome{id: 1, secret: make([]byte, secretSize), refusal: make([]byte, proofSize), window: 64, most: 1},
+		one(1, 1), &reply{seq: 1, code: codeStale, body: []byte("x")}, &delivery{number: 1, tag: 2}, &ack{1, 2}, &bye{code: codeBehind, proofs: []byte("x"), text: []byte("y")}, &ping{}, &pong{}} {
 		f.Add(appendFrame(nil, m)[frameHead:])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

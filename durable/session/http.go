@@ -139,7 +139,7 @@ func (s *Server) Request(ctx context.Context, session, seq, floor uint64, body [
 
 // kept is what is kept of a session.
 func (s *Server) kept(ctx context.Context, id uint64) (row, error) {
-	kept, why, err := s.find(ctx, id)
+	kept, _, why, err := s.find(ctx, id)
 	if err == nil {
 		err = why.error(nil)
 	}

@@ -18,6 +18,8 @@ type kept struct {
 	db       *durable.DB
 	sessions *durable.Table[string, keptSession] // one: keptName
 	calls    *durable.Table[uint64, []byte]
+	answered *durable.Table[uint64, []byte] // the last DialOptions.Remember of them
+	told     *durable.Table[uint64, bool]   // as Client.told; true: undone, and not accepted yet
 }
 
 const keptName = "session"
@@ -28,8 +30,10 @@ type keptSession struct {
 	Secret   []byte `cbor:"2,keyasint"`
 	Window   uint64 `cbor:"3,keyasint"`
 	Most     uint64 `cbor:"4,keyasint"`
-	Next     uint64 `cbor:"5,keyasint"` // requests below it were asked for
+	Next     uint64 `cbor:"5,keyasint"` // requests below it were asked for, but for some of told
 	Received uint64 `cbor:"6,keyasint,omitempty"`
+	Refusal  []byte `cbor:"7,keyasint"`
+	Tag      uint64 `cbor:"8,keyasint,omitempty"` // of Received
 }
 
 // openKept opens the directory of a client, if it has one, and takes in what is
@@ -38,8 +42,9 @@ func (c *Client) openKept(ctx context.Context) error {
 	if c.o.Dir == "" {
 		return nil
 	}
-	k := &kept{sessions: durable.NewTable[string, keptSession]("session"), calls: durable.NewTable[uint64, []byte]("calls")}
-	db, _, err := durable.Open(ctx, durable.Options{Dir: c.o.Dir, Logger: c.o.Logger}, k.sessions, k.calls)
+	k := &kept{sessions: durable.NewTable[string, keptSession]("session"), calls: durable.NewTable[uint64, []byte]("calls"),
+		answered: durable.NewTable[uint64, []byte]("answered"), told: durable.NewTable[uint64, bool]("told")}
+	db, _, err := durable.Open(ctx, durable.Options{Dir: c.o.Dir, Logger: c.o.Logger}, k.sessions, k.calls, k.answered, k.told)
 	if err != nil {
 		return fmt.Errorf("session: directory of the client: %w", err)
 	}
@@ -62,13 +67,25 @@ func (c *Client) takeIn(tx *durable.Tx, k *kept) error {
 	if !found {
 		return nil
 	}
-	if len(s.Secret) != secretSize || s.Window == 0 || s.Window > WindowMax {
+	if len(s.Secret) != secretSize || len(s.Refusal) != proofSize || s.Window == 0 || s.Window > WindowMax {
 		return errors.New("session: the directory of the client is malformed")
 	}
-	c.session = known{id: s.ID, secret: s.Secret, window: s.Window, most: s.Most}
-	c.next, c.taken, c.received = s.Next, s.Received, s.Received
+	c.session = known{id: s.ID, secret: s.Secret, refusal: s.Refusal, window: s.Window, most: s.Most}
+	c.next, c.taken, c.received = s.Next, Delivery{Number: s.Received, tag: s.Tag}, s.Received
 	for seq, body := range k.calls.All(tx) {
 		c.calls[seq] = &call{body: body, done: make(chan struct{}), recovered: true}
+	}
+	for seq, body := range k.answered.All(tx) {
+		c.bodies[seq] = body
+	}
+	var undone []Undone
+	for seq, pending := range k.told.All(tx) {
+		if c.told[seq] = true; pending {
+			undone = append(undone, Undone{Seq: seq, Body: c.bodies[seq]})
+		}
+	}
+	if len(undone) > 0 {
+		c.undo(undone, false)
 	}
 	c.advance()
 	c.floor = c.low
@@ -101,24 +118,32 @@ func (c *Client) keepCall(ctx context.Context, seq uint64, k *call) error {
 func (c *Client) keep(ctx context.Context, seq uint64, body []byte) error {
 	c.mu.Lock()
 	if c.kept == nil {
-		c.received = c.taken
+		c.received = c.taken.Number
 		c.mu.Unlock()
 		return nil
 	}
 	done, low := c.done, c.low
 	c.done = nil
-	s := keptSession{ID: c.session.id, Secret: c.session.secret, Window: c.session.window, Most: c.session.most, Next: c.next, Received: c.taken}
+	s := keptSession{ID: c.session.id, Secret: c.session.secret, Refusal: c.session.refusal, Window: c.session.window, Most: c.session.most, Next: 1, Received: c.taken.Number, Tag: c.taken.tag}
 	c.mu.Unlock()
 	k := c.kept
 	err := k.db.Update(ctx, func(tx *durable.Tx) error {
 		for _, n := range done {
-			k.calls.Delete(tx, n)
+			k.letGo(tx, n, uint64(max(c.o.Remember, 0)))
+		}
+		if old, _ := k.sessions.Get(tx, keptName); old.ID == s.ID { // another one may have been faster
+			if s.Next = old.Next; s.Received < old.Received {
+				s.Received, s.Tag = old.Received, old.Tag
+			}
 		}
 		if seq > 0 {
 			k.calls.Put(tx, seq, body)
+			k.told.Delete(tx, seq)
 		}
-		if old, _ := k.sessions.Get(tx, keptName); old.ID == s.ID { // another one may have been faster
-			s.Next, s.Received = max(s.Next, old.Next), max(s.Received, old.Received)
+		for ; s.Next <= seq; s.Next++ {
+			if s.Next < seq {
+				k.told.Put(tx, s.Next, false) // it comes later, or never
+			}
 		}
 		k.sessions.Put(tx, keptName, s)
 		return nil
@@ -139,6 +164,36 @@ func (k *kept) forget(ctx context.Context) error {
 		k.sessions.Delete(tx, keptName)
 		for seq := range k.calls.All(tx) {
 			k.calls.Delete(tx, seq)
+		}
+		for seq := range k.answered.All(tx) {
+			k.answered.Delete(tx, seq)
+		}
+		for seq := range k.told.All(tx) {
+			k.told.Delete(tx, seq)
+		}
+		return nil
+	})
+}
+
+// letGo lets go of a request that has a reply, but for what is to be remembered.
+func (k *kept) letGo(tx *durable.Tx, seq, remember uint64) {
+	if body, found := k.calls.Get(tx, seq); found && remember > 0 {
+		k.answered.Put(tx, seq, body)
+		if seq > remember {
+			k.answered.Delete(tx, seq-remember)
+		}
+	}
+	k.calls.Delete(tx, seq)
+}
+
+// tell keeps what is undone; pending: it was not accepted yet.
+func (k *kept) tell(ctx context.Context, list []Undone, pending bool) error {
+	if k == nil {
+		return nil
+	}
+	return k.db.Update(ctx, func(tx *durable.Tx) error {
+		for _, u := range list {
+			k.told.Put(tx, u.Seq, pending)
 		}
 		return nil
 	})

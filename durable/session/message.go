@@ -48,6 +48,7 @@ type hello struct {
 type challenge struct {
 	nonce [nonceSize]byte
 	proof [proofSize]byte
+	state []byte // sealed: the floor that is known, and the last request of each slot that has one
 }
 
 // proof answers a challenge. Requests may follow at once.
@@ -56,16 +57,16 @@ type proof struct {
 	floor    uint64 // replies to all requests below it have come
 	received uint64 // deliveries up to this one were taken
 	came     uint64 // and up to this one have come
+	tag      uint64 // of that one
 }
 
 // welcome says how things stand.
 type welcome struct {
-	id     uint64
-	secret []byte // of a new session
-	window uint64
-	most   uint64   // size of a frame
-	floor  uint64   // what the server knows of it
-	slots  []uint64 // the last request of each that has one
+	id      uint64
+	secret  []byte // of a new session
+	refusal []byte // of a new session: see proof.go
+	window  uint64
+	most    uint64 // size of a body
 }
 
 type request struct {
@@ -83,6 +84,7 @@ type reply struct {
 // delivery is what the server owed.
 type delivery struct {
 	number uint64
+	tag    uint64
 	body   []byte
 }
 
@@ -94,8 +96,9 @@ type ack struct {
 
 // bye says why a connection ends.
 type bye struct {
-	code code
-	text []byte
+	code   code
+	proofs []byte // of the code, to the client of a session
+	text   []byte
 }
 
 type ping struct{}
@@ -119,25 +122,31 @@ func (m *hello) append(b []byte) []byte {
 	return append(append(b, m.nonce[:]...), m.credentials...)
 }
 
-func (m *challenge) append(b []byte) []byte { return append(append(b, m.nonce[:]...), m.proof[:]...) }
+func (m *challenge) append(b []byte) []byte {
+	return append(append(append(b, m.nonce[:]...), m.proof[:]...), m.state...)
+}
 
 func (m *proof) append(b []byte) []byte {
-	return numbers(append(b, m.proof[:]...), m.floor, m.received, m.came)
+	return numbers(append(b, m.proof[:]...), m.floor, m.received, m.came, m.tag)
 }
 
 func (m *welcome) append(b []byte) []byte {
 	b = numbers(b, m.id, uint64(len(m.secret)))
-	b = numbers(append(b, m.secret...), m.window, m.most, m.floor, uint64(len(m.slots)))
-	return numbers(b, m.slots...)
+	b = numbers(append(b, m.secret...), uint64(len(m.refusal)))
+	return numbers(append(b, m.refusal...), m.window, m.most)
 }
 
 func (m *request) append(b []byte) []byte  { return append(numbers(b, m.seq, m.floor), m.body...) }
 func (m *reply) append(b []byte) []byte    { return append(numbers(b, m.seq, uint64(m.code)), m.body...) }
-func (m *delivery) append(b []byte) []byte { return append(numbers(b, m.number), m.body...) }
+func (m *delivery) append(b []byte) []byte { return append(numbers(b, m.number, m.tag), m.body...) }
 func (m *ack) append(b []byte) []byte      { return numbers(b, m.floor, m.received) }
-func (m *bye) append(b []byte) []byte      { return append(numbers(b, uint64(m.code)), m.text...) }
 func (*ping) append(b []byte) []byte       { return b }
 func (*pong) append(b []byte) []byte       { return b }
+
+func (m *bye) append(b []byte) []byte {
+	b = numbers(b, uint64(m.code), uint64(len(m.proofs)))
+	return append(append(b, m.proofs...), m.text...)
+}
 
 func numbers(b []byte, list ...uint64) []byte {
 	for _, n := range list {
@@ -159,11 +168,11 @@ func parse(b []byte) (message, error) {
 		c := &challenge{}
 		r.fixed(c.nonce[:])
 		r.fixed(c.proof[:])
-		m = c
+		c.state, m = r.rest(), c
 	case kindProof:
 		p := &proof{}
 		r.fixed(p.proof[:])
-		p.floor, p.received, p.came, m = r.number(), r.number(), r.number(), p
+		p.floor, p.received, p.came, p.tag, m = r.number(), r.number(), r.number(), r.number(), p
 	case kindWelcome:
 		m = r.welcome()
 	case kindRequest:
@@ -171,11 +180,11 @@ func parse(b []byte) (message, error) {
 	case kindReply:
 		m = &reply{seq: r.number(), code: r.code(), body: r.rest()}
 	case kindDelivery:
-		m = &delivery{number: r.number(), body: r.rest()}
+		m = &delivery{number: r.number(), tag: r.number(), body: r.rest()}
 	case kindAck:
 		m = &ack{floor: r.number(), received: r.number()}
 	case kindBye:
-		m = &bye{code: r.code(), text: r.rest()}
+		m = &bye{code: r.code(), proofs: r.bytes(r.number()), text: r.rest()}
 	case kindPing:
 		m = &ping{}
 	case kindPong:
@@ -228,14 +237,7 @@ func (r *reader) rest() []byte { return r.bytes(uint64(len(r.b))) }
 func (r *reader) welcome() *welcome {
 	w := &welcome{id: r.number()}
 	w.secret = r.bytes(r.number())
-	w.window, w.most, w.floor = r.number(), r.number(), r.number()
-	n := r.number()
-	if n > WindowMax {
-		r.bad = true
-		return w
-	}
-	for range n {
-		w.slots = append(w.slots, r.number())
-	}
+	w.refusal = r.bytes(r.number())
+	w.window, w.most = r.number(), r.number()
 	return w
 }

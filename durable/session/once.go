@@ -93,13 +93,27 @@ func (t *Tables) find(tx *durable.Tx, r *Request) (kept slot, found bool, err er
 	kept, found = t.replies.Get(tx, r.place())
 	switch {
 	case !found || kept.seq < r.Seq:
-		return slot{}, false, nil
+		return slot{}, false, t.open(tx, r)
 	case kept.seq > r.Seq:
 		return slot{}, false, ErrStale
 	case kept.sum != r.sum:
 		return slot{}, false, ErrReused
 	}
 	return kept, true, nil
+}
+
+// open says whether a request that has no slot can be done: it may have had one, when
+// it came, that is not needed any more, and its session may have ended since.
+func (t *Tables) open(tx *durable.Tx, r *Request) error {
+	switch now, found := t.sessions.Get(tx, r.Session); {
+	case !found:
+		return ErrNoSession
+	case now.Ended:
+		return ErrExpired
+	case r.Seq < now.Floor:
+		return ErrStale
+	}
+	return nil
 }
 
 func (t *Tables) keep(tx *durable.Tx, r *Request, c code, body []byte) {

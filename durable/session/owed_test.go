@@ -158,7 +158,7 @@ func receive(t *testing.T, c *Client, want ...string) {
 func (c *Client) comes(number uint64) {
 	for last := uint64(0); last < number; {
 		c.mu.Lock()
-		last = c.last()
+		last = c.last().Number
 		c.mu.Unlock()
 	}
 }
@@ -213,7 +213,7 @@ func TestRollback(t *testing.T) {
 	if _, err := add(c, 1); !errors.Is(err, ErrRolledBack) {
 		t.Fatalf("%v", err)
 	}
-	c.Accept()
+	must(t, c.Accept(context.Background()))
 	before := s.count("ann")
 	for _, u := range undone.Undone {
 		_, _ = c.Call(context.Background(), u.Body) // one of them is refused again

@@ -1,10 +1,13 @@
 package session
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
+	"fmt"
 	"net"
 )
 
@@ -12,9 +15,13 @@ import (
 const exporterLabel = "EXPORTER-wakepoint-session"
 
 // binding is what only the two ends of a TLS connection know of it; nil: it is
-// none. Who relays a handshake between two connections has another one on each.
+// none. Who relays a handshake between two connections has another one on each. What
+// is wrapped around a *tls.Conn counts as one when it has its methods.
 func binding(c net.Conn) ([]byte, error) {
-	t, ok := c.(*tls.Conn)
+	t, ok := c.(interface {
+		Handshake() error
+		ConnectionState() tls.ConnectionState
+	})
 	if !ok {
 		return nil, nil
 	}
@@ -61,7 +68,85 @@ func madeBy(nonce [nonceSize]byte) (life, attempt uint64) {
 const (
 	byClient = "client"
 	byServer = "server"
+	ofState  = "state" // the key of what a challenge says of the session
 )
+
+// sealState seals how a session stands for whoever can prove it, and for nobody else. The
+// key is of this handshake alone, so that its nonce is always the same.
+func sealState(key [proofSize]byte, floor uint64, slots []uint64) []byte {
+	a := stateAEAD(key)
+	return a.Seal(nil, make([]byte, a.NonceSize()), numbers(numbers(nil, floor), slots...), nil)
+}
+
+func openState(key [proofSize]byte, sealed []byte) (floor uint64, slots []uint64, err error) {
+	a := stateAEAD(key)
+	plain, err := a.Open(nil, make([]byte, a.NonceSize()), sealed, nil)
+	if err != nil {
+		return 0, nil, ErrWrongServer
+	}
+	r := &reader{b: plain}
+	for floor = r.number(); len(r.b) > 0; {
+		slots = append(slots, r.number())
+	}
+	if r.bad || len(slots) > WindowMax {
+		return 0, nil, fmt.Errorf("%w: malformed state", ErrProtocol)
+	}
+	return floor, slots, nil
+}
+
+func stateAEAD(key [proofSize]byte) cipher.AEAD {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(err) // the key has a size that is right
+	}
+	a, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
+func mac(key []byte, parts ...[]byte) []byte {
+	m := hmac.New(sha256.New, key)
+	for _, p := range parts {
+		m.Write(p)
+	}
+	return m.Sum(nil)
+}
+
+// A client believes only its own server that its session is over. To say so the server
+// proves that it has the key by which the session began, also when it knows nothing of
+// the session any more: so another server, or who has lost the key for now, is only one
+// of which no session can be had at the moment.
+
+// refusalKey is what a client gets for that when its session begins.
+func (k *sealKey) refusalKey(id uint64) []byte {
+	return mac(k.refuse, binary.BigEndian.AppendUint64(nil, id))
+}
+
+// refusal proves a code to the client of a session that has sent a nonce.
+func refusal(key []byte, why code, nonce [nonceSize]byte) []byte {
+	return mac(key, []byte("wakepoint session bye"), []byte{version, byte(why)}, nonce[:])
+}
+
+// refusals are those by all keys.
+func (s sealer) refusals(id uint64, why code, nonce [nonceSize]byte) (all []byte) {
+	for i := range s {
+		all = append(all, refusal(s[i].refusalKey(id), why, nonce)...)
+	}
+	return all
+}
+
+// refused says whether one of the proofs of a code is good.
+func refused(key, proofs []byte, why code, nonce [nonceSize]byte) bool {
+	want := refusal(key, why, nonce)
+	for ; len(proofs) >= proofSize; proofs = proofs[proofSize:] {
+		if hmac.Equal(want, proofs[:proofSize]) {
+			return true
+		}
+	}
+	return false
+}
 
 // proves says whether a proof is the right one, in a time that does not depend on
 // what is wrong.

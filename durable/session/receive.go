@@ -10,6 +10,8 @@ import (
 type Delivery struct {
 	Number uint64 // in the session, from 1
 	Body   []byte
+
+	tag uint64
 }
 
 // ackEvery is how many deliveries are acknowledged together when more have come.
@@ -30,7 +32,7 @@ func (c *Client) Receive(ctx context.Context) iter.Seq2[Delivery, error] {
 				return
 			}
 			more := yield(d, nil)
-			err = c.took(d.Number)
+			err = c.took(d)
 			if !more {
 				return
 			}
@@ -64,30 +66,30 @@ func (c *Client) delivered(ctx context.Context) (Delivery, error) {
 }
 
 // took says that a delivery was taken.
-func (c *Client) took(number uint64) error {
+func (c *Client) took(d Delivery) error {
 	c.mu.Lock()
-	if len(c.came) == 0 || c.came[0].Number != number {
+	if len(c.came) == 0 || c.came[0].Number != d.Number {
 		defer c.mu.Unlock()
 		return nil // another loop has it
 	}
 	c.came = c.came[1:]
-	c.taken = number
+	c.taken = Delivery{Number: d.Number, tag: d.tag}
 	c.mu.Unlock()
 	if err := c.keep(c.ctx, 0, nil); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out != nil && (len(c.came) == 0 || number%ackEvery == 0) {
+	if c.out != nil && (len(c.came) == 0 || d.Number%ackEvery == 0) {
 		c.out.send(&ack{floor: c.floor, received: c.received})
 	}
 	return nil
 }
 
-// last is the number of the last delivery that has come: mu is held.
-func (c *Client) last() uint64 {
+// last is the last delivery that has come: mu is held.
+func (c *Client) last() Delivery {
 	if n := len(c.came); n > 0 {
-		return c.came[n-1].Number
+		return c.came[n-1]
 	}
 	return c.taken
 }
@@ -96,14 +98,14 @@ func (c *Client) last() uint64 {
 func (c *Client) deliver(m *delivery) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.last()
+	last := c.last().Number
 	if m.number <= last {
 		return nil // sent again
 	}
 	if m.number != last+1 {
 		return fmt.Errorf("%w: delivery %d behind %d", ErrProtocol, m.number, last)
 	}
-	c.came = append(c.came, Delivery{m.number, m.body})
+	c.came = append(c.came, Delivery{Number: m.number, Body: m.body, tag: m.tag})
 	close(c.arrived)
 	c.arrived = make(chan struct{})
 	return nil

@@ -121,10 +121,11 @@ func (r *Revocations) epoch(principal string) (uint64, error) {
 	return v.Epoch, nil
 }
 
-// void says whether a session of an epoch is: mu is held.
+// void says whether a session of an epoch is: mu is held. One of an epoch that is yet to
+// come shows that revocations were lost.
 func (r *Revocations) void(principal string, epoch uint64) bool {
 	v := r.known[principal]
-	return v.Revoked || epoch < v.Epoch
+	return v.Revoked || epoch != v.Epoch
 }
 
 // check is the error of a session that is void.

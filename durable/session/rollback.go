@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 )
@@ -43,16 +44,30 @@ func (c *Client) RolledBack() *RolledBackError {
 	return c.undone
 }
 
-// Accept lets calls go on after a rollback. What is to be done again is the caller's.
-func (c *Client) Accept() {
+// Accept lets calls go on after a rollback. What is to be done again is the caller's. When
+// it returns nil nobody is told of it again; with a directory that is durable.
+func (c *Client) Accept(ctx context.Context) error {
+	c.mu.Lock()
+	undone := c.undone
+	c.mu.Unlock()
+	if undone == nil || undone.Session {
+		return nil
+	}
+	if err := c.kept.tell(ctx, undone.Undone, false); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.undone = nil
+	if c.undone == undone { // else there is more by now
+		c.undone = nil
+	}
+	return nil
 }
 
 // compare looks for requests that were answered and that the server does not know
-// of: mu is held. A slot knows of its last request, and so of all before it.
-func (c *Client) compare(floor uint64, slots []uint64) {
+// of: mu is held. A slot knows of its last request, and so of all before it. True:
+// there are some.
+func (c *Client) compare(floor uint64, slots []uint64) bool {
 	w := c.session.window
 	last := make([]uint64, w)
 	for _, seq := range slots {
@@ -72,6 +87,7 @@ func (c *Client) compare(floor uint64, slots []uint64) {
 	if len(list) > 0 {
 		c.undo(list, false)
 	}
+	return len(list) > 0
 }
 
 // answered adds those of every so manieth request from one on that have a reply

@@ -22,8 +22,9 @@ const KeySize = 32
 type sealer []sealKey
 
 type sealKey struct {
-	name [4]byte
-	aead cipher.AEAD
+	name   [4]byte
+	aead   cipher.AEAD
+	refuse []byte // key of refusals: see proof.go
 }
 
 var errSeal = errors.New("session: cannot be unsealed")
@@ -47,7 +48,7 @@ func newSealer(keys [][]byte) (sealer, error) {
 			return nil, err
 		}
 		sum := sha256.Sum256(append([]byte("wakepoint session key "), key...))
-		s = append(s, sealKey{name: [4]byte(sum[:4]), aead: aead})
+		s = append(s, sealKey{name: [4]byte(sum[:4]), aead: aead, refuse: mac(key, []byte("wakepoint session refusal"))})
 	}
 	return s, nil
 }
@@ -73,4 +74,9 @@ func (s sealer) open(sealed []byte, purpose string) ([]byte, error) {
 		return plain, nil
 	}
 	return nil, fmt.Errorf("%w: of another key", errSeal)
+}
+
+// newest says whether something is sealed with the key that seals now.
+func (s sealer) newest(sealed []byte) bool {
+	return len(sealed) >= 4 && [4]byte(sealed[:4]) == s[0].name
 }

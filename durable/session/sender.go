@@ -9,6 +9,7 @@ import (
 // sender sends frames from any goroutine, those that come together with one call.
 type sender struct {
 	c    net.Conn
+	asks bool          // the other end has nothing to say but answers
 	over chan struct{} // closed when nothing is sent any more
 
 	mu     sync.Mutex
@@ -18,16 +19,17 @@ type sender struct {
 }
 
 const (
-	// sendMost is how long a connection may take what it is sent.
+	// sendMost is how long a connection may take each sendStep of what it is sent, in bytes.
 	sendMost = time.Minute
+	sendStep = 64 << 10
 	// sendAhead is how much may wait for being sent before no more is asked for.
 	sendAhead = 1 << 20
 	// sendKept is the size of a buffer that is kept, in bytes.
 	sendKept = 64 << 10
 )
 
-func newSender(c net.Conn) *sender {
-	s := &sender{c: c, over: make(chan struct{})}
+func newSender(c net.Conn, asks bool) *sender {
+	s := &sender{c: c, asks: asks, over: make(chan struct{})}
 	s.more = sync.NewCond(&s.mu)
 	go s.run()
 	return s
@@ -95,11 +97,8 @@ func (s *sender) run() {
 		}
 		buf, s.buf = s.buf, buf[:0]
 		s.more.Broadcast()
-		if !s.ending {
-			_ = s.c.SetWriteDeadline(time.Now().Add(sendMost))
-		}
 		s.mu.Unlock()
-		if _, err := s.c.Write(buf); err != nil {
+		if err := s.write(buf); err != nil {
 			s.mu.Lock()
 			s.ending, s.buf = true, nil
 			s.more.Broadcast()
@@ -110,4 +109,24 @@ func (s *sender) run() {
 			buf = nil
 		}
 	}
+}
+
+// write writes as long as the other end takes something. One that is still being asked
+// is not silent.
+func (s *sender) write(b []byte) error {
+	for len(b) > 0 {
+		s.mu.Lock()
+		if !s.ending {
+			_ = s.c.SetWriteDeadline(time.Now().Add(sendMost)) // an error shows at the next call
+		}
+		s.mu.Unlock()
+		n, err := s.c.Write(b[:min(len(b), sendStep)])
+		if err != nil {
+			return err
+		}
+		if b = b[n:]; len(b) > 0 && s.asks {
+			_ = s.c.SetReadDeadline(time.Now().Add(silence))
+		}
+	}
+	return nil
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,14 +27,16 @@ type Options struct {
 	// first one seals; all unseal, so that keys can be changed.
 	Keys [][]byte
 	// Login says who a peer is, when a session begins and never again: an error is
-	// told to the client as ErrDenied.
+	// told to the client as ErrDenied. A Dial that loses its connection meanwhile logs
+	// in again.
 	Login func(ctx context.Context, p Peer) (principal string, err error)
 	// Handle does a request in a transaction, once, however often it is sent. When
 	// it returns an error nothing was changed, and the client gets a *RemoteError
 	// with its text. As a closure of Update it must not block.
 	Handle func(tx *durable.Tx, r *Request) ([]byte, error)
-	// Allow is asked in every request's transaction and whenever a session is
-	// resumed; its error is told as ErrDenied. nil: whoever has a session.
+	// Allow is asked in the transactions in which a session begins and in which a request
+	// is done, and before deliveries, which wait as long as it has an error; that of a
+	// request is told as ErrDenied. nil: whoever has a session.
 	Allow func(tx *durable.Tx, principal string) error
 	// Revocations say whose sessions are void; nil: nobody's.
 	Revocations *Revocations
@@ -92,6 +96,7 @@ type Server struct {
 	end   context.CancelFunc
 	ctx   context.Context // of all that runs for connections
 	wg    sync.WaitGroup  // connections
+	life  uint64          // a random number
 
 	mu        sync.Mutex // guards the rest
 	conns     map[uint64]*conn
@@ -111,7 +116,7 @@ func NewServer(db *durable.DB, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, db: db, seals: seals, conns: map[uint64]*conn{}, all: map[*conn]bool{}, listeners: map[net.Listener]bool{}, closing: make(chan struct{})}
+	s := &Server{o: o, db: db, seals: seals, life: rand.Uint64(), conns: map[uint64]*conn{}, all: map[*conn]bool{}, listeners: map[net.Listener]bool{}, closing: make(chan struct{})}
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.wg.Go(s.keepSweeping)
 	o.Revocations.tell(s, true)
@@ -211,13 +216,23 @@ func (s *Server) Close() error {
 	return err
 }
 
+// login asks who a peer is. When that panics it is nobody: the server goes on.
+func (s *Server) login(ctx context.Context, p Peer) (principal string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.o.Logger.Error("Login panicked", "panic", p, "stack", string(debug.Stack()))
+			err = errors.New("Login panicked")
+		}
+	}()
+	return s.o.Login(ctx, p)
+}
+
 // create makes a session.
 func (s *Server) create(ctx context.Context, principal string) (id uint64, r row, secret []byte, err error) {
 	secret = newSecret()
 	t := s.o.Tables
 	err = s.db.Update(ctx, func(tx *durable.Tx) error {
-		id, _ = t.meta.Get(tx, metaLast)
-		id++
+		last, _ := t.meta.Get(tx, metaLast)
 		epoch, err := s.o.Revocations.epoch(principal)
 		if err != nil {
 			return err
@@ -225,7 +240,8 @@ func (s *Server) create(ctx context.Context, principal string) (id uint64, r row
 		if err := s.allowed(tx, principal, epoch); err != nil {
 			return err
 		}
-		t.meta.Put(tx, metaLast, id)
+		t.meta.Put(tx, metaLast, last+1)
+		id = newID(last + 1)
 		r = row{Principal: principal, Secret: s.seals.seal(secret, purpose(id)), Window: uint64(s.o.Window), Epoch: epoch}
 		r.Used, _ = t.meta.Get(tx, metaClock)
 		t.sessions.Put(tx, id, r)
@@ -234,22 +250,20 @@ func (s *Server) create(ctx context.Context, principal string) (id uint64, r row
 	return id, r, secret, err
 }
 
-// find looks for a session that a client goes on with.
-func (s *Server) find(ctx context.Context, id uint64) (r row, why code, err error) {
+// find looks for a session that a client goes on with, as of one instant.
+func (s *Server) find(ctx context.Context, id uint64) (r row, slots []uint64, why code, err error) {
 	t := s.o.Tables
 	err = s.db.View(ctx, func(tx *durable.Tx) error {
 		found := false
 		if r, found = t.sessions.Get(tx, id); found {
 			r.clock, _ = t.meta.Get(tx, metaClock)
+			slots = t.slots(tx, id)
 			return nil
 		}
-		why = codeUnknown
-		if last, _ := t.meta.Get(tx, metaLast); id > last {
-			why = codeBehind
-		}
+		why = t.why(tx, id)
 		return nil
 	})
-	return r, why, err
+	return r, slots, why, err
 }
 
 // allowed asks what is so now.
@@ -257,6 +271,10 @@ func (s *Server) allowed(tx *durable.Tx, principal string, epoch uint64) error {
 	if err := s.o.Revocations.check(principal, epoch); err != nil {
 		return err
 	}
+	return s.allows(tx, principal)
+}
+
+func (s *Server) allows(tx *durable.Tx, principal string) error {
 	if s.o.Allow == nil {
 		return nil
 	}
@@ -274,6 +292,9 @@ func (s *Server) Do(tx *durable.Tx, r *Request, f func() ([]byte, error)) ([]byt
 		return nil, err
 	}
 	return s.o.Tables.do(tx, r, func() ([]byte, error) {
+		if len(r.Body) > s.o.Largest {
+			return nil, fmt.Errorf("%w: a request of %d bytes, at most %d", ErrTooLarge, len(r.Body), s.o.Largest)
+		}
 		reply, err := f()
 		if err == nil && len(reply) > s.o.Largest {
 			err = fmt.Errorf("%w: a reply of %d bytes, at most %d", ErrTooLarge, len(reply), s.o.Largest)
