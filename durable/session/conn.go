@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -325,13 +324,7 @@ func (c *conn) request(m *request) error {
 }
 
 func (c *conn) do(r *Request) {
-	body, err := c.handle(r)
-	m := &reply{seq: r.Seq, body: body}
-	if err != nil && !unable(err) && !errors.Is(err, ErrExpired) && !errors.Is(err, ErrNoSession) && c.ctx.Err() == nil {
-		var kept slot
-		kept, err = c.refused(r, err)
-		m.code, m.body = kept.code, kept.body
-	}
+	kept, err := c.s.update(c.ctx, r, func(tx *durable.Tx) ([]byte, error) { return c.s.o.Handle(tx, r) })
 	over := errors.Is(err, ErrExpired) || errors.Is(err, ErrNoSession)
 	switch {
 	case c.ctx.Err() != nil:
@@ -342,7 +335,7 @@ func (c *conn) do(r *Request) {
 		c.leave(codeClosing, "")
 		return
 	default:
-		c.out.send(m)
+		c.out.send(&reply{seq: r.Seq, code: kept.code, body: kept.body})
 	}
 	c.mu.Lock()
 	delete(c.flight, r.Seq%r.window)
@@ -364,50 +357,6 @@ func (c *conn) expired() {
 	if over {
 		c.leave(codeExpired, "")
 	}
-}
-
-// handle lets the handler do a request. When that panics nothing was changed, and
-// the server goes on: the client would only come again with it.
-func (c *conn) handle(r *Request) (body []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.s.o.Logger.Error("a handler panicked", "session", r.Session, "request", r.Seq, "panic", p, "stack", string(debug.Stack()))
-			body, err = nil, errors.New("the handler panicked")
-		}
-	}()
-	err = c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
-		body, err = c.s.Do(tx, r, func() ([]byte, error) { return c.s.o.Handle(tx, r) })
-		return err
-	})
-	return body, err
-}
-
-// refused keeps that a request was refused: whoever asks again gets the same
-// answer, and a client can tell it from one that was undone.
-func (c *conn) refused(r *Request, why error) (kept slot, err error) {
-	code, text := codeOf(why)
-	if code == codeStale || code == codeReused {
-		return slot{code: code}, nil
-	}
-	text = text[:min(len(text), c.s.o.Largest)]
-	err = c.s.db.Update(c.ctx, func(tx *durable.Tx) (err error) {
-		kept, err = c.s.o.Tables.settle(tx, r, code, text)
-		return err
-	})
-	return kept, err
-}
-
-// unable says that an error is the database's: the request may be done later.
-func unable(err error) bool {
-	if damage := (*durable.DamageError)(nil); errors.As(err, &damage) {
-		return true
-	}
-	for _, e := range []error{durable.ErrFull, durable.ErrPoisoned, durable.ErrClosed, durable.ErrUnknown} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *conn) acked(m *ack) error {

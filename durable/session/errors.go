@@ -108,9 +108,10 @@ func (c code) error(text []byte) error {
 	return fmt.Errorf("%w: %s", c.sentinel(), text)
 }
 
-// codeOf is the code of an error of a request.
+// codeOf is the code of what a request is refused for. Any other error is told by its
+// text: one that a handler has of another session says nothing of this one.
 func codeOf(err error) (code, []byte) {
-	for c := codeDenied; c <= codeTooLarge; c++ {
+	for _, c := range []code{codeDenied, codeTooLarge} {
 		if errors.Is(err, c.sentinel()) {
 			return c, nil
 		}

@@ -286,7 +286,8 @@ func (s *Server) allows(tx *durable.Tx, principal string) error {
 
 // Do does a request once in a transaction of one's own: f's changes and its reply
 // are kept together, and a request that was done gets the reply that is kept. When
-// it returns an error the transaction must end with that.
+// it returns an error the transaction must end with that, and a refusal is not kept:
+// who asks again may get another answer. Update keeps it.
 func (s *Server) Do(tx *durable.Tx, r *Request, f func() ([]byte, error)) ([]byte, error) {
 	if err := s.allowed(tx, r.Principal, r.epoch); err != nil {
 		return nil, err
