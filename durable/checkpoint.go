@@ -322,26 +322,31 @@ func (t *tree) install(p *part, base, runs *block) {
 	}
 }
 
-// settle says of all leaves where they lie now. Those that are empty, on the
-// disk and here, are no leaves any more.
-func (t *tree) settle(parts []part) {
-	const atOnce = 256 // leaves, before others may go on
+// each calls f for all parts, mu held, and lets others go on now and then.
+func (t *tree) each(parts []part, f func(*part)) {
+	const atOnce = 256 // leaves
 	for len(parts) > 0 {
 		n := min(atOnce, len(parts))
 		t.mu.Lock()
 		for i := range parts[:n] {
-			t.settleOne(&parts[i])
+			f(&parts[i])
 		}
 		t.mu.Unlock()
 		parts = parts[n:]
 	}
+}
+
+// settle says of all leaves where they lie now. Those that are empty, on the
+// disk and here, are no leaves any more.
+func (t *tree) settle(parts []part) {
+	t.each(parts, settleOne)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.thaw()
 	t.leaves = append(t.leaves[:2], slices.DeleteFunc(t.leaves[2:], (*leaf).empty)...)
 }
 
-func (t *tree) settleOne(p *part) {
+func settleOne(p *part) {
 	l := p.leaf
 	if l.splits != p.splits {
 		return
@@ -354,8 +359,8 @@ func (t *tree) settleOne(p *part) {
 	}
 }
 
-// thaw puts what is still frozen into the blocks of leaves that are loaded: mu
-// is held.
+// thaw puts what is still frozen into the blocks of leaves that are loaded, when no
+// view is open that began before it was: mu is held.
 func (t *tree) thaw() {
 	for _, l := range t.leaves {
 		if l.frozen != nil && l.loaded {
@@ -365,27 +370,36 @@ func (t *tree) thaw() {
 	}
 }
 
-// undo makes what a checkpoint did not save a part of the next one.
+// undo makes what a checkpoint did not save a part of the next one, with all that
+// open views see of it.
 func (t *tree) undo(parts []part) {
+	t.each(parts, t.undoOne)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range parts {
-		p := &parts[i]
-		l := p.leaf
-		switch {
-		case !p.dirty && !p.whole || l.splits != p.splits:
-			continue
-		case l.loaded:
-			l.disk = nil // it is written whole
-		case l.frozen != nil:
-			over := l.over
-			if over == nil {
-				over = &overlay{}
-			}
-			over.absorb(l.frozen)
-			l.over, l.frozen = over, nil
-		}
+	for _, l := range t.leaves { // those that were divided meanwhile
+		t.melt(l)
+	}
+}
+
+func (t *tree) undoOne(p *part) {
+	l := p.leaf
+	if l.frozen == nil && l.splits == p.splits && (p.dirty || p.whole) {
+		l.disk = nil // what was put together is nowhere on the disk: it is written whole
 		t.touch(l)
 	}
-	t.thaw()
+	t.melt(l)
+}
+
+// melt makes what is frozen of a leaf a part of what was changed since: mu is held.
+func (t *tree) melt(l *leaf) {
+	if l.frozen == nil {
+		return
+	}
+	if l.over == nil {
+		l.over = l.frozen
+	} else {
+		l.over = l.over.onto(l.frozen)
+	}
+	l.frozen = nil
+	t.touch(l)
 }

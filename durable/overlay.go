@@ -1,6 +1,8 @@
 package durable
 
 import (
+	"bytes"
+
 	"github.com/wakepoint/wakepoint/internal/redo"
 )
 
@@ -120,21 +122,29 @@ func (o *overlay) keep(e entry) *entry {
 	return kept
 }
 
-// absorb takes in the changes of an older overlay.
-func (o *overlay) absorb(older *overlay) {
-	for _, e := range older.list {
-		i, found := o.search(e.key())
-		if !found {
-			o.bytes += e.size()
-			o.insert(i, e.entry)
-			continue
+// onto returns an overlay of an older one's changes and those after them. Both are
+// used up.
+func (o *overlay) onto(older *overlay) *overlay {
+	list := make([]slot, 0, len(o.list)+len(older.list))
+	a, b := o.list, older.list
+	for len(a) > 0 && len(b) > 0 {
+		switch c := bytes.Compare(a[0].key(), b[0].key()); {
+		case c < 0:
+			list, a = append(list, a[0]), a[1:]
+		case c > 0:
+			list, b = append(list, b[0]), b[1:]
+		default:
+			first := a[0].entry
+			for first.prev != nil {
+				first = first.prev
+			}
+			first.prev = b[0].entry
+			list, a, b = append(list, a[0]), a[1:], b[1:]
 		}
-		first := o.list[i].entry
-		for first.prev != nil {
-			first = first.prev
-		}
-		first.prev = e.entry
 	}
+	s := slots{list: append(append(list, a...), b...)}
+	s.all()
+	return makeOverlay(s)
 }
 
 // split divides an overlay; the second part begins with a key.

@@ -81,9 +81,14 @@ func (s *slots) share(key []byte) {
 // part is the entries from i up to j, by themselves.
 func (s *slots) part(i, j int) slots {
 	p := slots{list: slices.Clone(s.list[i:j])}
-	if i < j {
-		p.common = p.list[0].key()
-		p.share(p.list[len(p.list)-1].key())
-	}
+	p.all()
 	return p
+}
+
+// all finds out what all keys have in common.
+func (s *slots) all() {
+	if n := len(s.list); n > 0 {
+		s.common = s.list[0].key()
+		s.share(s.list[n-1].key())
+	}
 }
