@@ -278,6 +278,77 @@ func TestBackup(t *testing.T) {
 	}
 }
 
+// TestBackupWhole: a backup of which earlier generations are a part is not said to
+// be damaged: those cannot be gone on from. Damage in what is needed of them is
+// told of.
+func TestBackupWhole(t *testing.T) {
+	want := model{}
+	db, _, table := small(t, t.TempDir())
+	fill(t, db, table, 0, 2000, 0, want)
+	must(t, db.Checkpoint(ctx))
+	fill(t, db, table, 10, 12, 1, want)
+	must(t, db.Checkpoint(ctx))
+	fill(t, db, table, 1500, 1503, 2, want)
+	var b bytes.Buffer
+	must(t, db.Backup(ctx, &b))
+	must(t, db.Verify(ctx))
+	if n := len(db.Generations()); n != 3 {
+		t.Errorf("%d generations where the backup was made", n)
+	}
+	dir := t.TempDir()
+	untar(t, b.Bytes(), dir)
+	files := generationFiles(t, dir)
+	for round := range 3 {
+		r, err := Inspect(ctx, Options{Dir: dir})
+		must(t, err)
+		if len(files) < 2 || len(r.Generations) != round+1 || len(r.Damaged) > 0 {
+			t.Errorf("round %d: %d files, %+v", round, len(files), r)
+		}
+		copied, _, table := small(t, dir)
+		same(t, copied, table, want)
+		must(t, copied.Verify(ctx))
+		fill(t, copied, table, 100, 102, 3+round, want)
+		must(t, copied.Checkpoint(ctx))
+		must(t, copied.Verify(ctx))
+		must(t, copied.Close())
+	}
+	dir = t.TempDir()
+	untar(t, b.Bytes(), dir)
+	oldest := files[len(files)-1]
+	edit(t, filepath.Join(dir, filepath.Base(oldest)), func(b []byte) { b[generationPage+100] ^= 1 })
+	r, err := Inspect(ctx, Options{Dir: dir})
+	must(t, err)
+	if damage := (*DamageError)(nil); len(r.Damaged) == 0 || !errors.As(r.Damaged[0], &damage) || damage.File != filepath.Base(oldest) {
+		t.Errorf("an extent that is needed: %v", r.Damaged)
+	}
+}
+
+// cancelling is a writer that ends a context when it has got so many bytes.
+type cancelling struct {
+	left, more int
+	cancel     func()
+}
+
+func (w *cancelling) Write(p []byte) (int, error) {
+	if w.left -= len(p); w.left < 0 {
+		w.cancel()
+		w.more++
+	}
+	return len(p), nil
+}
+
+// TestBackupCancelled: a backup whose context ends in the middle of a file ends,
+// too.
+func TestBackupCancelled(t *testing.T) {
+	db, _, table := small(t, t.TempDir())
+	fill(t, db, table, 0, 20000, 0, model{})
+	until, cancel := context.WithCancel(ctx)
+	w := &cancelling{left: 100 << 10, cancel: cancel}
+	if err := db.Backup(until, w); !errors.Is(err, context.Canceled) || w.more != 1 {
+		t.Errorf("%v, after %d more", err, w.more)
+	}
+}
+
 func untar(t *testing.T, b []byte, dir string) {
 	t.Helper()
 	for r := tar.NewReader(bytes.NewReader(b)); ; {

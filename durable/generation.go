@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -40,7 +41,8 @@ import (
 //	56      8     how many leaves
 //	64      8     how many bytes of extents are in use, in all files
 //	72      4     sum of the index
-//	76      4     0
+//	76      4     how far back the number of the oldest one is that can be gone on from besides,
+//	              since the log behind it is there, too; 0: there is none
 //
 // An extent is a base or a run:
 //
@@ -95,7 +97,8 @@ type generation struct {
 	made     time.Time
 	at, size int64 // of the index
 	count    uint64
-	live     int64 // bytes of extents in use
+	since    uint64 // the oldest that can be gone on from besides, when it was made
+	live     int64  // bytes of extents in use
 	sum      uint32
 	needs    []uint64 // files, with its own, in order
 	total    int64    // bytes of the file
@@ -136,6 +139,7 @@ func (g *generation) page(id identity) []byte {
 		binary.LittleEndian.PutUint64(h[16+8*i:], v)
 	}
 	binary.LittleEndian.PutUint32(h[72:], g.sum)
+	binary.LittleEndian.PutUint32(h[76:], uint32(min(g.number-g.since, math.MaxUint32)))
 	binary.LittleEndian.PutUint32(h[12:], id.sum(h[:12], h[16:]))
 	copy(p[headerSecond:], h)
 	return p
@@ -150,12 +154,13 @@ func parsePage(p []byte, id identity, number uint64) (generation, error) {
 			continue
 		}
 		if v := binary.LittleEndian.Uint32(h[8:]); v != generationVersion {
-			return generation{}, fmt.Errorf("generation %d has version %d: %w", number, v, ErrNewer)
+			return generation{}, fmt.Errorf("%w: generation %d has version %d", ErrNewer, number, v)
 		}
 		u := func(i int) uint64 { return binary.LittleEndian.Uint64(h[16+8*i:]) }
 		g := generation{number: u(0), position: redo.Position(u(1)), made: time.Unix(0, int64(u(2))), at: int64(u(3)), size: int64(u(4)),
 			count: u(5), live: int64(u(6)), sum: binary.LittleEndian.Uint32(h[72:])}
-		if g.total = g.at + 2*g.size; g.number == number && g.at >= generationPage && g.size >= 0 && g.total >= g.at {
+		g.since = g.number - uint64(binary.LittleEndian.Uint32(h[76:]))
+		if g.total = g.at + 2*g.size; g.number == number && g.since <= number && g.at >= generationPage && g.size >= 0 && g.total >= g.at {
 			return g, nil
 		}
 		err = fmt.Errorf("it is that of generation %d", g.number)

@@ -131,6 +131,15 @@ func (s *saved) add(g generation) (oldest generation, more bool) {
 	return oldest, more
 }
 
+// since is the oldest generation that is kept with one more; next: none is.
+func (s *saved) since(next uint64) uint64 {
+	list := s.generations()
+	if n := min(len(list), s.kept-1); n > 0 {
+		return list[n-1].number
+	}
+	return next
+}
+
 // filesMany is from how many files on a checkpoint tries for fewer.
 const filesMany = 64
 
@@ -239,13 +248,14 @@ func (s *saved) read(number uint64) (generation, []indexed, error) {
 	return g, leaves, err
 }
 
-// older adds what can be recovered from beside the newest generation. Nobody
-// waits for that at the start.
+// older adds what can be recovered from beside the newest generation: of others
+// only a part is needed, and the log behind them is not there. Nobody waits for
+// that at the start.
 func (s *saved) older() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range s.rest {
-		if len(s.list) == s.kept {
+		if len(s.list) == s.kept || n < s.list[0].since {
 			break
 		}
 		if g, _, err := s.read(n); err == nil {
