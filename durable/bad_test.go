@@ -165,7 +165,7 @@ func TestInUse(t *testing.T) {
 	dir := t.TempDir()
 	db, _, table := small(t, dir)
 	for _, d := range []string{dir, dir + "/", dir + "/../" + filepath.Base(dir)} {
-		if _, _, err := Open(ctx, Options{Dir: d}, table); !errors.Is(err, ErrInUse) {
+		if _, _, err := Open(ctx, Options{Dir: d}, table); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "is open, in this process or in another one") {
 			t.Errorf("%s: %v", d, err)
 		}
 	}
@@ -284,6 +284,11 @@ func TestTables(t *testing.T) {
 		"no name":       {[]AnyTable{NewTable[string, string]("")}, nil},
 		"a long name":   {[]AnyTable{NewTable[string, string](strings.Repeat("n", KeyMax+1))}, nil},
 		"no codec":      {[]AnyTable{NewTable[struct{ A int }, string]("u")}, nil},
+		"nil":           {[]AnyTable{nil}, nil},
+		"no table":      {[]AnyTable{(*Table[string, string])(nil)}, nil},
+		"no job":        {[]AnyTable{(*Job[string])(nil)}, nil},
+		"nil keys":      {[]AnyTable{NewTable("u", WithKeys[string, string](nil))}, nil},
+		"nil values":    {[]AnyTable{NewTable("u", WithValues[string, string](nil))}, nil},
 		"one of two":    {[]AnyTable{NewTable[string, string]("new"), NewTable[string, int]("t")}, ErrType},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -291,7 +296,7 @@ func TestTables(t *testing.T) {
 			if err == nil {
 				db.Close()
 			}
-			if err == nil || c.want != nil && !errors.Is(err, c.want) {
+			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.HasPrefix(err.Error(), "durable: ") {
 				t.Errorf("%v", err)
 			}
 		})

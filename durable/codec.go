@@ -1,15 +1,12 @@
 package durable
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"reflect"
 	"time"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // A Codec turns values of one type into bytes and back. It may be used from any
@@ -200,39 +197,4 @@ func (timeKey) Decode(b []byte) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%d ns: %w", nsec, errCodec)
 	}
 	return time.Unix(int64(sec^1<<63), int64(nsec)).UTC(), nil
-}
-
-// ValueOf returns a codec for values: bytes and strings as they are, anything
-// else as CBOR (RFC 8949), structs by their fields or their tags (`cbor:"1,keyasint"`
-// makes them small).
-func ValueOf[V any]() Codec[V] {
-	t := reflect.TypeFor[V]()
-	switch {
-	case t.Kind() == reflect.String:
-		return stringKey[V]{}
-	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
-		return bytesKey[V]{}
-	}
-	return cborValue[V]{}
-}
-
-type cborValue[V any] struct{}
-
-// The modes can be made of these options, and so there is no error.
-var (
-	cborEnc, _ = cbor.EncOptions{Time: cbor.TimeRFC3339Nano}.UserBufferEncMode()
-	cborDec, _ = cbor.DecOptions{MaxArrayElements: math.MaxInt32, MaxMapPairs: math.MaxInt32}.DecMode()
-)
-
-func (cborValue[V]) Name() string { return "cbor" }
-
-func (cborValue[V]) Append(dst []byte, v V) ([]byte, error) {
-	b := bytes.NewBuffer(dst)
-	err := cborEnc.MarshalToBuffer(v, b)
-	return b.Bytes(), err
-}
-
-func (cborValue[V]) Decode(b []byte) (v V, err error) {
-	err = cborDec.Unmarshal(b, &v)
-	return v, err
 }

@@ -30,7 +30,7 @@ var (
 	ErrNested = errors.New("durable: Update in a closure of Update")
 	// ErrReadOnly says that a closure of View changes something.
 	ErrReadOnly = errors.New("durable: change in a View")
-	// ErrInUse says that the directory is open, in this or in another process.
+	// ErrInUse says that the directory is open, in this process or in another one.
 	ErrInUse = disk.ErrLocked
 	// ErrForeign says that a directory holds something else.
 	ErrForeign = errors.New("durable: directory of another program")

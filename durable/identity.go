@@ -34,7 +34,7 @@ func openDir(d disk.FS, dir string) (id identity, lock io.Closer, err error) {
 	if err := disk.MkdirAll(d, dir); err != nil {
 		return id, nil, err
 	}
-	if lock, err = d.Lock(dir, disk.Exclusive); err != nil {
+	if lock, err = lockDir(d, dir, disk.Exclusive); err != nil {
 		return id, nil, err
 	}
 	switch id, err = readIdentity(d, dir); {
@@ -50,6 +50,15 @@ func openDir(d disk.FS, dir string) (id identity, lock io.Closer, err error) {
 	return id, lock, nil
 }
 
+// lockDir locks a directory, or says that it is open.
+func lockDir(d disk.FS, dir string, mode disk.LockMode) (io.Closer, error) {
+	lock, err := d.Lock(dir, mode)
+	if errors.Is(err, ErrInUse) {
+		err = fmt.Errorf("durable: %s is open, in this process or in another one: %w", dir, err)
+	}
+	return lock, err
+}
+
 func makeIdentity(d disk.FS, dir string) (id identity, err error) {
 	entries, err := d.ReadDir(dir)
 	if err != nil {
@@ -57,7 +66,7 @@ func makeIdentity(d disk.FS, dir string) (id identity, err error) {
 	}
 	for _, e := range entries {
 		if e.Name() != filepath.Base(disk.TempName(identityName)) && e.Name() != "lost+found" {
-			return id, fmt.Errorf("%s holds %s and no %s: %w", dir, e.Name(), identityName, ErrForeign)
+			return id, fmt.Errorf("%w: %s holds %s and no %s", ErrForeign, dir, e.Name(), identityName)
 		}
 	}
 	if err := syncAbove(d, dir); err != nil {
@@ -98,7 +107,7 @@ func readIdentity(d disk.FS, dir string) (id identity, err error) {
 		return id, err
 	}
 	if id, err = parseIdentity(b); err != nil {
-		err = fmt.Errorf("%s: %w", filepath.Join(dir, identityName), err)
+		err = fmt.Errorf("%w (%s)", err, filepath.Join(dir, identityName))
 	}
 	return id, err
 }
@@ -124,7 +133,7 @@ func parseIdentity(b []byte) (id identity, err error) {
 			continue
 		}
 		if version != formatVersion {
-			return id, fmt.Errorf("format %d: %w", version, ErrNewer)
+			return id, fmt.Errorf("%w: format %d", ErrNewer, version)
 		}
 		if len(digits) == len(id) {
 			return identity(digits), nil

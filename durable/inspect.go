@@ -45,7 +45,7 @@ func Inspect(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := o.FS.Lock(o.Dir, disk.Shared)
+	lock, err := lockDir(o.FS, o.Dir, disk.Shared)
 	if err != nil {
 		return nil, err
 	}

@@ -360,6 +360,9 @@ func TestCancelledWaiting(t *testing.T) {
 // TestClosed: nothing works on a database that was closed, and Close waits for
 // what runs.
 func TestClosed(t *testing.T) {
+	if said := ErrClosed.Error(); said != "durable: closed" {
+		t.Error(said)
+	}
 	db, table := onDisk(t, crashfs.New())
 	in, out := make(chan struct{}), make(chan struct{})
 	done := make(chan error)
@@ -389,4 +392,55 @@ func TestClosed(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// idle is a codec that forgets to add to what it is given.
+type idle struct{}
+
+func (idle) Name() string                              { return "idle" }
+func (idle) Append(_ []byte, s string) ([]byte, error) { return []byte(s), nil }
+func (idle) Decode(b []byte) (string, error)           { return string(b), nil }
+
+// over is one that writes over what it is given.
+type over struct{ idle }
+
+func (over) Append(dst []byte, s string) ([]byte, error) { return append(dst[:0], s...), nil }
+
+// TestCodecThatDrops: a codec that does not keep what it is given is noticed, and
+// nothing is written.
+func TestCodecThatDrops(t *testing.T) {
+	dir := t.TempDir()
+	tables := []*Table[string, string]{
+		NewTable("idle values", WithValues[string](Codec[string](idle{}))), NewTable("over values", WithValues[string](Codec[string](over{}))),
+		NewTable("idle keys", WithKeys[string, string](idle{})), NewTable("over keys", WithKeys[string, string](over{})),
+	}
+	whole := NewTable[string, string]("whole")
+	db, _, err := Open(ctx, Options{Dir: dir, segment: 1 << 18}, whole, tables[0], tables[1], tables[2], tables[3])
+	must(t, err)
+	defer db.Close()
+	must(t, db.Update(ctx, func(tx *Tx) error { whole.Put(tx, "key", "value"); return nil }))
+	for _, table := range tables {
+		for _, v := range []string{"", "v", "a value that is longer than what was there before it"} {
+			for n := range 2 {
+				err := db.Update(ctx, func(tx *Tx) error {
+					for range n {
+						whole.Put(tx, "key", "changed")
+					}
+					table.Put(tx, "key of "+v, v)
+					return nil
+				})
+				if !errors.Is(err, errAppend) {
+					t.Errorf("%s: %v", table.name, err)
+				}
+			}
+		}
+	}
+	must(t, db.View(ctx, func(tx *Tx) error {
+		for k, v := range whole.All(tx) {
+			if k != "key" || v != "value" {
+				t.Errorf("%q is %q", k, v)
+			}
+		}
+		return nil
+	}))
 }

@@ -94,6 +94,9 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := check(tables); err != nil {
+		return nil, nil, err
+	}
 	id, lock, err := openDir(o.FS, o.Dir)
 	if err != nil {
 		return nil, nil, err
@@ -178,7 +181,7 @@ func (db *DB) replay(ctx context.Context, r *Recovery) (time.Duration, error) {
 	log, err := redo.Open(db.logOptions(), db.tree.applied, func(end redo.Position, record []byte) error {
 		list, err := db.memory.parse(record)
 		if err != nil {
-			return fmt.Errorf("record that ends at %d: %w", end, err)
+			return fmt.Errorf("durable: record that ends at %d: %w", end, err)
 		}
 		db.tree.grown(db.tree.apply(list, end))
 		r.Replayed++

@@ -3,8 +3,10 @@ package durable
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -60,7 +62,10 @@ func (t *Table[K, V]) itself() AnyTable { return t }
 
 func (t *Table[K, V]) codecs() (keys, values string, err error) {
 	if t.err != nil {
-		return "", "", fmt.Errorf("table %q: %w", t.name, t.err)
+		return "", "", fmt.Errorf("durable: table %q: %w", t.name, t.err)
+	}
+	if t.keys == nil || t.values == nil {
+		return "", "", fmt.Errorf("durable: table %q: a codec is nil", t.name)
 	}
 	return t.keys.Name(), t.values.Name(), nil
 }
@@ -80,10 +85,13 @@ func (t *Table[K, V]) Get(tx *Tx, k K) (v V, found bool) {
 func (t *Table[K, V]) Put(tx *Tx, k K, v V) {
 	at := len(tx.arena)
 	b := t.key(tx, tx.arena, k)
-	end := len(b)
+	end, id := len(b), binary.BigEndian.Uint32(b[at:])
 	b, err := t.values.Append(b, v)
+	if err == nil && !begins(b, at, end, id) {
+		err = errAppend
+	}
 	if err != nil {
-		tx.fail(fmt.Errorf("table %q: a value: %w", t.name, err))
+		tx.fail(fmt.Errorf("durable: table %q: a value: %w", t.name, err))
 	}
 	tx.arena = b
 	tx.set(change{key: b[at:end:end], value: b[end:len(b):len(b)]})
@@ -115,7 +123,7 @@ func (t *Table[K, V]) yield(tx *Tx, from, to []byte) iter.Seq2[K, V] {
 		tx.scan(from, to, func(c change) bool {
 			k, err := t.keys.Decode(c.key[tablePrefix:])
 			if err != nil {
-				tx.fail(fmt.Errorf("table %q: a key: %w", t.name, err))
+				tx.fail(fmt.Errorf("durable: table %q: a key: %w", t.name, err))
 			}
 			return yield(k, t.value(tx, c.value))
 		})
@@ -129,17 +137,30 @@ func prefix(dst []byte, id uint32) []byte { return binary.BigEndian.AppendUint32
 
 // key appends the key as it stands in the tree.
 func (t *Table[K, V]) key(tx *Tx, dst []byte, k K) []byte {
-	b, err := t.keys.Append(prefix(dst, tx.table(t)), k)
+	id := tx.table(t)
+	b, err := t.keys.Append(prefix(dst, id), k)
+	if err == nil && !begins(b, len(dst), len(dst)+tablePrefix, id) {
+		err = errAppend
+	}
 	if err != nil {
-		tx.fail(fmt.Errorf("table %q: a key: %w", t.name, err))
+		tx.fail(fmt.Errorf("durable: table %q: a key: %w", t.name, err))
 	}
 	return b
+}
+
+// errAppend says that a codec has not added to what it was given.
+var errAppend = errors.New("what Append returns does not begin with what it was given")
+
+// begins says whether a codec has kept what it was given, as far as that is quickly
+// seen: so many bytes, with the number of a table where the key begins.
+func begins(b []byte, at, end int, id uint32) bool {
+	return len(b) >= end && binary.BigEndian.Uint32(b[at:]) == id
 }
 
 func (t *Table[K, V]) value(tx *Tx, b []byte) V {
 	v, err := t.values.Decode(b)
 	if err != nil {
-		tx.fail(fmt.Errorf("table %q: a value: %w", t.name, err))
+		tx.fail(fmt.Errorf("durable: table %q: a value: %w", t.name, err))
 	}
 	return v
 }
@@ -153,6 +174,27 @@ type header struct {
 	ID     uint32 `cbor:"1,keyasint"`
 	Keys   string `cbor:"2,keyasint"` // codec
 	Values string `cbor:"3,keyasint"` // codec
+}
+
+// check refuses what is no table, before anything is done.
+func check(tables []AnyTable) error {
+	given := map[string]bool{}
+	for _, t := range tables {
+		if v := reflect.ValueOf(t); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+			return errors.New("durable: a table is nil")
+		}
+		name := t.tableName()
+		switch _, _, err := t.codecs(); {
+		case err != nil:
+			return err
+		case name == "" || len(name) > KeyMax:
+			return fmt.Errorf("durable: table %q: a name has 1 to %d bytes", name, KeyMax)
+		case given[name]:
+			return fmt.Errorf("durable: table %q was given twice", name)
+		}
+		given[name] = true
+	}
+	return nil
 }
 
 // register finds the tables in the catalog, and adds those that are new: the
@@ -170,14 +212,13 @@ func (db *DB) register(tables []AnyTable) (writes, error) {
 		for _, c := range list {
 			var h header
 			if err := cbor.Unmarshal(c.value, &h); err != nil {
-				return w, fmt.Errorf("table %q: %w", c.key[tablePrefix:], err)
+				return w, fmt.Errorf("durable: table %q: %w", c.key[tablePrefix:], err)
 			}
 			known[string(c.key[tablePrefix:])], db.names[h.ID] = h, string(c.key[tablePrefix:])
 			last = max(last, h.ID)
 		}
 		from = next
 	}
-	given := map[string]bool{}
 	for _, t := range tables {
 		name := t.tableName()
 		keys, values, err := t.codecs()
@@ -186,12 +227,8 @@ func (db *DB) register(tables []AnyTable) (writes, error) {
 		}
 		h, ok := known[name]
 		switch {
-		case name == "" || len(name) > KeyMax:
-			return w, fmt.Errorf("table %q: a name has 1 to %d bytes", name, KeyMax)
-		case given[name]:
-			return w, fmt.Errorf("table %q was given twice", name)
 		case ok && (h.Keys != keys || h.Values != values):
-			return w, fmt.Errorf("table %q has %s keys and %s values, not %s and %s: %w", name, h.Keys, h.Values, keys, values, ErrType)
+			return w, fmt.Errorf("%w: %q has %s keys and %s values, not %s and %s", ErrType, name, h.Keys, h.Values, keys, values)
 		case !ok:
 			last++
 			h = header{last, keys, values}
@@ -202,7 +239,7 @@ func (db *DB) register(tables []AnyTable) (writes, error) {
 			known[name], db.names[h.ID] = h, name
 			w.set(change{key: append(prefix(nil, catalog), name...), value: b})
 		}
-		db.ids[t.itself()], given[name] = h.ID, true
+		db.ids[t.itself()] = h.ID
 	}
 	return w, nil
 }

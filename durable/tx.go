@@ -74,7 +74,7 @@ func (tx *Tx) table(t AnyTable) uint32 {
 	tx.live()
 	id, ok := tx.db.ids[t]
 	if !ok {
-		tx.fail(fmt.Errorf("table %q was not given to Open", t.tableName()))
+		tx.fail(fmt.Errorf("durable: table %q was not given to Open", t.tableName()))
 	}
 	return id
 }
@@ -97,12 +97,12 @@ func (tx *Tx) set(c change) {
 		tx.fail(ErrReadOnly)
 	}
 	if n := len(c.key) - tablePrefix; n > KeyMax {
-		tx.fail(fmt.Errorf("key of %d bytes, at most %d: %w", n, KeyMax, ErrTooLarge))
+		tx.fail(fmt.Errorf("%w: key of %d bytes, at most %d", ErrTooLarge, n, KeyMax))
 	}
 	tx.writes.set(c)
 	tx.changed++
 	if n := tx.writes.bytes; n > TransactionMax {
-		tx.fail(fmt.Errorf("transaction of %d bytes, at most %d: %w", n, TransactionMax, ErrTooLarge))
+		tx.fail(fmt.Errorf("%w: transaction of %d bytes, at most %d", ErrTooLarge, n, TransactionMax))
 	}
 }
 

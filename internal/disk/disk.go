@@ -13,7 +13,7 @@ import (
 )
 
 // ErrLocked says that another open file holds a lock that conflicts.
-var ErrLocked = errors.New("locked by another process")
+var ErrLocked = errors.New("locked by another user of it")
 
 // ErrNotPrivate says that somebody else owns a directory or may read or
 // write it.

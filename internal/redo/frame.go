@@ -39,7 +39,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 var errFrame = errors.New("not a frame")
 
 // ErrNewer says that a file holds what only a newer program knows.
-var ErrNewer = errors.New("written by a newer program")
+var ErrNewer = errors.New("durable: written by a newer program")
 
 // frame is one that was read.
 type frame struct {
@@ -87,7 +87,7 @@ func parse(b []byte, salt uint64, at Position) (frame, error) {
 		return frame{}, errFrame
 	}
 	if f.kind != kindRecords && f.kind != kindClosing {
-		return f, fmt.Errorf("frame of kind %d: %w", f.kind, ErrNewer)
+		return f, fmt.Errorf("%w: frame of kind %d", ErrNewer, f.kind)
 	}
 	return f, nil
 }

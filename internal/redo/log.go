@@ -28,19 +28,21 @@ import (
 	"github.com/wakepoint/wakepoint/internal/disk"
 )
 
+// Errors are passed on by package durable as they are, and so they begin as its own do.
+
 // ErrFull says that the disk has no room for another segment. Nothing was
 // changed; it goes away by itself when there is room.
-var ErrFull = errors.New("no room for the log")
+var ErrFull = errors.New("durable: no room for the log")
 
 // ErrPoisoned says that the log could not be written, and could not be written
 // elsewhere either: what it holds is known only after it was opened again.
-var ErrPoisoned = errors.New("the log cannot be written")
+var ErrPoisoned = errors.New("durable: the log cannot be written")
 
 // ErrTooLarge says that a record has no room in any frame.
-var ErrTooLarge = errors.New("record too large")
+var ErrTooLarge = errors.New("durable: too large")
 
 // ErrClosed says that the log was closed.
-var ErrClosed = errors.New("log closed")
+var ErrClosed = errors.New("durable: closed")
 
 const (
 	// RecordMax is the size of the largest record, in bytes.
@@ -113,7 +115,7 @@ func (b *batch) empty() bool { return len(b.buf) == frameHeader }
 // ErrClosed, or the context's; then nothing was added.
 func (l *Log) Append(ctx context.Context, record []byte) (Position, error) {
 	if n := len(record); n > RecordMax {
-		return 0, fmt.Errorf("%d bytes, at most %d: %w", n, RecordMax, ErrTooLarge)
+		return 0, fmt.Errorf("%w: a record of %d bytes, at most %d", ErrTooLarge, n, RecordMax)
 	}
 	for {
 		end, b, room, err := l.append(record)

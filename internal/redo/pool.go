@@ -159,7 +159,7 @@ func (p *pool) take(room int64) (spare, error) {
 // room does not help.
 func noSegment(err error) error {
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("make a segment of the log: %w", err)
+		return fmt.Errorf("durable: make a segment of the log: %w", err)
 	}
 	return fmt.Errorf("%w: %w", ErrFull, err)
 }

@@ -103,7 +103,7 @@ func parseHeader(p []byte, number uint64) (segment, error) {
 			continue
 		}
 		if v := binary.LittleEndian.Uint32(h[8:]); v != version {
-			return segment{}, fmt.Errorf("segment %x has version %d: %w", number, v, ErrNewer)
+			return segment{}, fmt.Errorf("%w: segment %x has version %d", ErrNewer, number, v)
 		}
 		s := segment{number: binary.LittleEndian.Uint64(h[16:]), start: Position(binary.LittleEndian.Uint64(h[24:])),
 			salt: binary.LittleEndian.Uint64(h[32:]), room: int64(binary.LittleEndian.Uint64(h[40:])), turn: binary.LittleEndian.Uint64(h[48:])}
