@@ -126,11 +126,11 @@ func (c *Client) greet(nc net.Conn, r *bufio.Reader, out *sender, begun chan<- e
 	if !proves(prove(mine.secret, byServer, mine.id, h.nonce, answer.nonce, bound), answer.proof) {
 		return ErrWrongServer
 	}
-	floor, slots, err := openState(prove(mine.secret, ofState, mine.id, h.nonce, answer.nonce, bound), answer.state)
+	refusal, floor, slots, err := openState(prove(mine.secret, ofState, mine.id, h.nonce, answer.nonce, bound), answer.state)
 	if err != nil {
 		return err
 	}
-	if err := c.behind(floor, slots); err != nil {
+	if err := c.behind(refusal, floor, slots); err != nil {
 		return err
 	}
 	c.resend(out, prove(mine.secret, byClient, mine.id, h.nonce, answer.nonce, bound))
@@ -159,8 +159,9 @@ func (c *Client) welcomed(r *bufio.Reader) (*welcome, error) {
 
 // behind looks whether the server was rolled back, before it does what is sent again: that
 // would take the place of what it does not know of.
-func (c *Client) behind(floor uint64, slots []uint64) error {
+func (c *Client) behind(refusal []byte, floor uint64, slots []uint64) error {
 	c.mu.Lock()
+	c.session.refusal = refusal // the server may have another key
 	more := c.compare(floor, slots)
 	undone := c.undone
 	c.mu.Unlock()

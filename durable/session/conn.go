@@ -238,7 +238,7 @@ func (c *conn) resume(h *hello) (code, error) {
 	}
 	nonce := newNonce()
 	c.out.send(&challenge{nonce: nonce, proof: prove(secret, byServer, h.id, h.nonce, nonce, bound),
-		state: sealState(prove(secret, ofState, h.id, h.nonce, nonce, bound), max(r.Floor, 1), slots)})
+		state: sealState(prove(secret, ofState, h.id, h.nonce, nonce, bound), c.s.seals[0].refusalKey(h.id), max(r.Floor, 1), slots)})
 	m, err := readFrame(c.r, frameMax)
 	if err != nil {
 		return codeProtocol, err

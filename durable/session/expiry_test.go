@@ -128,7 +128,7 @@ func TestFloorMoves(t *testing.T) {
 		older.hear()
 	}
 	state := func(h *hello, a *challenge) (uint64, []uint64) {
-		floor, slots, err := openState(prove(w.secret, ofState, w.id, h.nonce, a.nonce, nil), a.state)
+		_, floor, slots, err := openState(prove(w.secret, ofState, w.id, h.nonce, a.nonce, nil), a.state)
 		must(t, err)
 		return floor, slots
 	}

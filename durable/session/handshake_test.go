@@ -121,14 +121,28 @@ func TestWrongServer(t *testing.T) {
 	}
 	at = wrong
 	must(t, conn.Close())
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancel()
+	ctx := c.until(ErrWrongServer)
 	if _, err := c.Call(ctx, number(1)); !errors.Is(err, ErrWrongServer) || !errors.Is(err, ErrUnknown) {
 		t.Fatalf("%v", err)
 	}
 	if wrong.count("ann") != 0 || wrong.count("somebody") != 0 {
 		t.Fatal("the wrong server has done it")
 	}
+}
+
+// until is a context that ends when a connection could not be had for a reason.
+func (c *Client) until(why error) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		for cause := error(nil); !errors.Is(cause, why); {
+			c.mu.Lock()
+			cause = c.cause
+			c.mu.Unlock()
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return ctx
 }
 
 // TestReplaced: of two connections with one session the newer one has it, and the
@@ -267,8 +281,7 @@ func TestBinding(t *testing.T) {
 		return tls.Client(near, config), nil
 	}
 	must(t, conn.Close())
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancel()
+	ctx := c.until(ErrWrongServer)
 	if _, err := c.Call(ctx, number(1)); !errors.Is(err, ErrWrongServer) {
 		t.Fatalf("%v", err)
 	}

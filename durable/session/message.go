@@ -48,7 +48,7 @@ type hello struct {
 type challenge struct {
 	nonce [nonceSize]byte
 	proof [proofSize]byte
-	state []byte // sealed: the floor that is known, and the last request of each slot that has one
+	state []byte // sealed: key of refusals, the floor that is known, and the last request of each slot that has one
 }
 
 // proof answers a challenge. Requests may follow at once.

@@ -73,25 +73,27 @@ const (
 
 // sealState seals how a session stands for whoever can prove it, and for nobody else. The
 // key is of this handshake alone, so that its nonce is always the same.
-func sealState(key [proofSize]byte, floor uint64, slots []uint64) []byte {
+func sealState(key [proofSize]byte, refusal []byte, floor uint64, slots []uint64) []byte {
 	a := stateAEAD(key)
-	return a.Seal(nil, make([]byte, a.NonceSize()), numbers(numbers(nil, floor), slots...), nil)
+	plain := append(make([]byte, 0, 512), refusal...)
+	return a.Seal(nil, make([]byte, a.NonceSize()), numbers(numbers(plain, floor), slots...), nil)
 }
 
-func openState(key [proofSize]byte, sealed []byte) (floor uint64, slots []uint64, err error) {
+func openState(key [proofSize]byte, sealed []byte) (refusal []byte, floor uint64, slots []uint64, err error) {
 	a := stateAEAD(key)
 	plain, err := a.Open(nil, make([]byte, a.NonceSize()), sealed, nil)
 	if err != nil {
-		return 0, nil, ErrWrongServer
+		return nil, 0, nil, ErrWrongServer
 	}
 	r := &reader{b: plain}
+	refusal = r.bytes(proofSize)
 	for floor = r.number(); len(r.b) > 0; {
 		slots = append(slots, r.number())
 	}
 	if r.bad || len(slots) > WindowMax {
-		return 0, nil, fmt.Errorf("%w: malformed state", ErrProtocol)
+		return nil, 0, nil, fmt.Errorf("%w: malformed state", ErrProtocol)
 	}
-	return floor, slots, nil
+	return refusal, floor, slots, nil
 }
 
 func stateAEAD(key [proofSize]byte) cipher.AEAD {
