@@ -106,7 +106,8 @@ type Server struct {
 	closing   chan struct{} // closed with it
 }
 
-// NewServer returns a server for a database that was opened with Options.Tables.
+// NewServer returns a server for a database that was opened with Options.Tables. There
+// is one for a database at a time.
 func NewServer(db *durable.DB, o Options) (*Server, error) {
 	o, err := o.filled()
 	if err != nil {
