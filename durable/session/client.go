@@ -17,7 +17,8 @@ import (
 type DialOptions struct {
 	// Dial connects with the server: TCP, a UNIX socket, TLS, whatever is a net.Conn.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// Credentials are what the server's Login gets when the session begins.
+	// Credentials are what the server's Login gets when the session begins, at most 16,000
+	// bytes.
 	Credentials []byte
 	// Dir is a directory of the client's own in which its session and its requests are
 	// kept, so that they survive its crash; "": in memory. The secret lies open in it.
@@ -88,6 +89,9 @@ type call struct {
 	told      bool // Recovered is told of it
 }
 
+// credentialsMost is what has room in the first frame.
+const credentialsMost = 16_000
+
 const (
 	againLeast = 5 * time.Millisecond // from one try to connect to the next
 	againMost  = 2 * time.Second
@@ -98,6 +102,9 @@ const (
 func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 	if o.Dial == nil {
 		return nil, errors.New("session: no Dial")
+	}
+	if n := len(o.Credentials); n > credentialsMost {
+		return nil, fmt.Errorf("%w: credentials of %d bytes, at most %d", ErrTooLarge, n, credentialsMost)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -63,8 +63,11 @@ func (s *Server) ticketKeys() (keys [][ticketSize]byte, err error) {
 		var made []uint64
 		for at, sealed := range t.tickets.All(tx) {
 			key, err := s.seals.open(sealed, ticketPurpose(at))
-			if err != nil || len(key) != ticketSize {
-				continue // of a key that was changed: a handshake more
+			if err != nil || len(key) != ticketSize { // of a key that was changed: a handshake more
+				if clock-at > uint64(ticketsKept*ticketsEvery.Milliseconds()) {
+					t.tickets.Delete(tx, at)
+				}
+				continue
 			}
 			keys = append([][ticketSize]byte{[ticketSize]byte(key)}, keys...)
 			made = append([]uint64{at}, made...)
