@@ -56,7 +56,7 @@ durable-flips: go ## flip bits of a durable database N times, from SEED on; prin
 	@go test -count=1 -timeout 24h -v -run 'TestFlips$$' ./durable -flips.n $(N) -flips.seed $(SEED)
 
 session-kills: N = 1000
-session-kills: go ## kill a server with sessions N times, clients half as often, and cut their connections, from SEED on (five minutes)
+session-kills: go ## kill a server with sessions N times, clients half as often, and cut connections within frames, from SEED on (five minutes)
 	@go test -count=1 -timeout 24h -v -run 'TestKills$$' ./durable/session -kills.n $(N) -kills.seed $(SEED)
 
 EVERY = 1s

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +25,7 @@ import (
 )
 
 var (
-	killsN    = flag.Int("kills.n", 10, "servers that are killed; half as many clients are, and a tenth of the connections are cut at least")
+	killsN    = flag.Int("kills.n", 10, "servers that are killed; half as many clients are, and a tenth as many connections at least are cut within a frame")
 	killsSeed = flag.Uint64("kills.seed", 1, "what draws when")
 )
 
@@ -34,7 +36,8 @@ const (
 	clientsHere  = 16 // in the test itself; their connections are cut
 	clientsThere = 4  // in each process that is killed
 	processes    = 4
-	counters     = 8
+	callersMost  = 1
+	counters     = 8 // at a time
 )
 
 func TestMain(m *testing.M) {
@@ -85,8 +88,12 @@ func serveUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
+	log, err := journal(filepath.Join(dir, "log"))
+	if err != nil {
+		return err
+	}
 	var s *Server
-	s, err = NewServer(db, Options{Tables: t.tables, Keys: [][]byte{make([]byte, KeySize)}, Handle: t.handle(&s),
+	s, err = NewServer(db, Options{Tables: t.tables, Keys: [][]byte{make([]byte, KeySize)}, Handle: t.handle(&s), Logger: log,
 		Login: func(_ context.Context, p Peer) (string, error) {
 			return string(p.Credentials), note(filepath.Join(dir, "logins"), string(p.Credentials))
 		}})
@@ -112,8 +119,9 @@ func note(name, line string) error {
 	return errors.Join(err, f.Close())
 }
 
-// ask lets a client ask again and again until the context ends, and keeps a ledger:
-// what it asked, what the replies were, and what was delivered.
+// ask lets a client ask again and again until the context ends, from some goroutines
+// at once, and keeps a ledger: what it asked, what the replies were, and what was
+// delivered.
 func ask(ctx context.Context, who int, dir string, begun *sync.WaitGroup, o DialOptions) error {
 	ledger := filepath.Join(dir, fmt.Sprint("ledger ", who))
 	o.Credentials = []byte(fmt.Sprint(who))
@@ -131,21 +139,36 @@ func ask(ctx context.Context, who int, dir string, begun *sync.WaitGroup, o Dial
 		return err
 	}
 	defer c.Close()
-	heard := make(chan error, 1)
+	callers := 1 + who%callersMost
+	over := make(chan error, callers+1)
 	go func() {
 		for d, err := range c.Receive(ctx) {
 			if err == nil {
 				err = note(ledger, fmt.Sprintf("got %d %s", d.Number, d.Body))
 			}
 			if err != nil {
-				heard <- err
+				over <- err
 				return
 			}
 		}
 	}()
+	for n := range callers {
+		go func() { over <- keepAsking(ctx, c, ledger, fmt.Sprintf("%d/%d", who, n)) }()
+	}
+	for range callers + 1 {
+		if err := <-over; !errors.Is(err, ctx.Err()) {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepAsking asks again and again until the context ends. Requests have names that begin
+// with the caller's, of which there is no other one at a time.
+func keepAsking(ctx context.Context, c *Client, ledger, caller string) error {
 	for n := 0; ctx.Err() == nil; n++ {
-		which := rand.Uint64N(counters)
-		name := fmt.Sprintf("%d/%d/%d", who, time.Now().UnixNano(), n)
+		which := uint64(time.Now().Unix())/10*counters + rand.Uint64N(counters) // histories of a counter are to be short
+		name := fmt.Sprintf("%s/%d/%d", caller, time.Now().UnixNano(), n)
 		if err := note(ledger, fmt.Sprintf("begin %s %d", name, which)); err != nil {
 			return err
 		}
@@ -157,10 +180,7 @@ func ask(ctx context.Context, who int, dir string, begun *sync.WaitGroup, o Dial
 			return err
 		}
 	}
-	if err := <-heard; !errors.Is(err, ctx.Err()) {
-		return err
-	}
-	return nil
+	return ctx.Err()
 }
 
 func dialer(dir string) func(ctx context.Context) (net.Conn, error) {
@@ -212,11 +232,14 @@ func (p *process) start() {
 	}
 }
 
+// kill kills a child, which must have lived until then.
 func (p *process) kill() {
 	if err := p.cmd.Process.Kill(); err != nil {
-		p.t.Error(err) // it has ended by itself
+		p.t.Error(err)
 	}
-	_ = p.cmd.Wait() // it was killed
+	if err := p.cmd.Wait(); p.cmd.ProcessState.ExitCode() >= 0 {
+		p.t.Errorf("%s has ended by itself: %v", p.env, err)
+	}
 }
 
 // killAgain kills a child again and again.
@@ -239,21 +262,10 @@ func TestKills(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var here, kills, begun sync.WaitGroup
 	begun.Add(clientsHere)
-	cuts := 0
-	var mu sync.Mutex
+	k := &cutter{most: 5000, rand: rand.New(rand.NewPCG(r.Uint64(), 1))}
 	for who := range clientsHere {
 		here.Go(func() {
-			dial := func(ctx context.Context) (net.Conn, error) {
-				c, err := dialer(dir)(ctx)
-				if err != nil {
-					return nil, err
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				cuts++
-				return &cut{Conn: c, left: r.IntN(100_000)}, nil
-			}
-			if err := ask(ctx, who, dir, &begun, DialOptions{Dial: dial}); err != nil {
+			if err := ask(ctx, who, dir, &begun, DialOptions{Dial: k.dial(dialer(dir))}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -279,8 +291,14 @@ func TestKills(t *testing.T) {
 	server.kill()
 	l := readLedgers(t, dir)
 	l.check(dir)
-	t.Logf("seed %d: %d of %d servers and %d clients killed, %d connections cut, %d requests of %d clients, 0 lost, 0 doubled, 0 logins repeated",
-		*killsSeed, *killsN, *killsN, (*killsN/2+processes-1)/processes*processes, cuts, len(l.ends), clientsHere+processes*clientsThere)
+	if k.inside() < *killsN/10 {
+		t.Errorf("only %d connections were cut within a frame", k.inside())
+	}
+	t.Logf("seed %d: %d of %d servers and %d clients killed, %d requests of %d clients, up to %d at once of each, 0 lost, 0 doubled, 0 logins repeated",
+		*killsSeed, *killsN, *killsN, (*killsN/2+processes-1)/processes*processes, len(l.ends), clientsHere+processes*clientsThere, callersMost)
+	t.Logf("%d connections cut within a frame: %d within one of the client's, %d within one of the server's; %d noticed by a server that lived on",
+		k.inside(), k.sending, k.receiving, brokenOff(t, filepath.Join(dir, "log")))
+	t.Logf("%d connections cut between frames, %d ended otherwise, by kills for the most part", k.between, k.made-k.inside()-k.between)
 }
 
 // ledgers are what all clients know.
@@ -406,12 +424,12 @@ func (l *ledgers) checkHistory(done map[string]uint64) {
 	}
 	model := porcupine.Model{
 		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-			parts := make([][]porcupine.Operation, counters)
+			parts := map[uint64][]porcupine.Operation{}
 			for _, op := range history {
 				c := op.Input.(in).counter
 				parts[c] = append(parts[c], op)
 			}
-			return parts
+			return slices.Collect(maps.Values(parts))
 		},
 		Init: func() any { return uint64(0) },
 		Step: func(state, _, output any) (bool, any) {
