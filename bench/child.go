@@ -49,6 +49,7 @@ var doings = map[string]struct {
 	"checkpoint": {checkpointState, false},
 	"steady":     {steady, false},
 	"serve":      {serveSessions, true},
+	"clients":    {keepClients, true},
 }
 
 func (c config) task(do, engine, dir string) task {
