@@ -45,7 +45,8 @@
 // What takes longer than a transaction, or has effects on others, is a Job: steps,
 // each with its undoing. Which of them are done is durable together with what they
 // changed; after a crash Run goes on, forward or undoing. Effects outside have a
-// key (Work.Key), by which others can tell a second time from another one.
+// key (Work.Key), by which others can tell a second time from another one. A step
+// that may have had one is undone as well, where its job is.
 //
 // # Limits
 //

@@ -212,6 +212,12 @@ func ExampleJob() {
 			})
 		}
 	}
+	put := func(ctx context.Context, w *work) error {
+		if !w.Recorded() { // nothing was taken: it was sold out by the time of a second try
+			return nil
+		}
+		return take(-1)(ctx, w)
+	}
 	pay := func(ctx context.Context, w *work) error {
 		if w.ID() == "order-2" {
 			return errors.New("no money")
@@ -223,7 +229,7 @@ func ExampleJob() {
 		})
 	}
 	orders := durable.NewJob("order",
-		durable.Step[order]{Do: take(1), Undo: take(-1)},
+		durable.Step[order]{Do: take(1), Undo: put},
 		durable.Step[order]{Do: pay})
 	db, _, end := open(stock, orders)
 	defer end()

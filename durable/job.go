@@ -26,8 +26,11 @@ var (
 // database they do under Work.Key, by which others can tell a second time from
 // another one.
 //
-// A Do that returns an error, and has recorded nothing, leaves nothing: it is not
-// undone itself, only the steps before it are.
+// A Do whose first try fails for good, and has recorded nothing, leaves nothing: it
+// is not undone itself, only the steps before it are. A step that may have had an
+// effect is undone as well, and first: when an earlier try of its Do was to be tried
+// again, or may have been cut off by a crash or the end of Run. So an Undo must also
+// bear that nothing was done. Work.Recorded says what it can rely on.
 type Step[S any] struct {
 	Do   func(ctx context.Context, w *Work[S]) error
 	Undo func(ctx context.Context, w *Work[S]) error // nil: nothing is to be undone
@@ -96,9 +99,9 @@ type JobPhase int
 // The numbers are a part of the format.
 const (
 	JobRunning JobPhase = 1 // it goes forward
-	JobUndoing JobPhase = 2 // a step failed: those before it are undone, the last one first
+	JobUndoing JobPhase = 2 // a step failed: what was done is undone, the last step first
 	JobDone    JobPhase = 3 // all steps are done
-	JobUndone  JobPhase = 4 // all steps that were done are undone
+	JobUndone  JobPhase = 4 // all steps that were done, or may have been, are undone
 	JobStuck   JobPhase = 5 // a step could not be undone: Resume tries it again
 )
 
@@ -124,11 +127,16 @@ func (s JobStatus[S]) Ended() bool { return s.Phase == JobDone || s.Phase == Job
 // jobRecord is what is durable of a job.
 type jobRecord struct {
 	Phase JobPhase `cbor:"1,keyasint"`
-	Step  int      `cbor:"2,keyasint"` // how many steps are done, and not undone
+	Step  int      `cbor:"2,keyasint"` // how many steps are done, and not undone; one more if it is Unsure
 	Steps int      `cbor:"3,keyasint"` // how many the kind has
 	State []byte   `cbor:"4,keyasint"`
 	Why   string   `cbor:"5,keyasint,omitempty"`
 	Stuck string   `cbor:"6,keyasint,omitempty"`
+	// No step was begun yet. The next step of any other job that goes forward may have
+	// been: it is begun as soon as the one before it is recorded.
+	Fresh bool `cbor:"7,keyasint,omitempty"`
+	// The step that is undone next was begun, and is not recorded.
+	Unsure bool `cbor:"8,keyasint,omitempty"`
 }
 
 // check says whether this program knows what a record means.
@@ -227,7 +235,7 @@ func (j *Job[S]) Start(tx *Tx, id string, state S) bool {
 	if _, found := j.get(tx, id); found {
 		return false
 	}
-	j.table.Put(tx, id, jobRecord{Phase: JobRunning, Steps: len(j.steps), State: j.encoded(tx, id, state)})
+	j.table.Put(tx, id, jobRecord{Phase: JobRunning, Steps: len(j.steps), State: j.encoded(tx, id, state), Fresh: true})
 	j.poke(tx.db, id)
 	return true
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -54,7 +53,7 @@ func planned(c *calls, hooks map[string]hook) *Job[trip] {
 		}
 		return nil
 	}
-	return NewJob("trip", Step[trip]{way, way}, Step[trip]{Do: way}, Step[trip]{way, way})
+	return NewJob("trip", Step[trip]{Do: way, Undo: way}, Step[trip]{Do: way}, Step[trip]{Do: way, Undo: way})
 }
 
 // withJob opens a database with a job.
@@ -122,12 +121,44 @@ func long(context.Context, *Work[trip]) error {
 	return errors.New("\xff" + strings.Repeat("ü", whyMax))
 }
 
-func goexit(context.Context, *Work[trip]) error { runtime.Goexit(); return nil }
-
 // swallowed has an Update that fails, and says nothing.
 func swallowed(ctx context.Context, w *Work[trip]) error {
 	_ = w.Update(ctx, func(*Tx, *trip) error { return errBoom })
 	return nil
+}
+
+// jobCase is what becomes of a job of three steps, by what they return.
+type jobCase struct {
+	hooks map[string]hook
+	calls string
+	want  JobStatus[trip]
+}
+
+// run runs the job; one that is cut off stays where it is, and another run goes on.
+func (c jobCase) run(t *testing.T, cut bool) {
+	synctest.Test(t, func(t *testing.T) {
+		said := &calls{}
+		j := planned(said, c.hooks)
+		db := withJob(t, crashfs.New(), j)
+		startJob(t, db, j, "id")
+		stop := running(db, j)
+		if cut {
+			time.Sleep(time.Minute)
+			if err := stop(); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			stop = running(db, j)
+		}
+		got, err := j.Wait(ctx, db, "id")
+		must(t, err)
+		if fmt.Sprint(got) != fmt.Sprint(c.want) || said.String() != c.calls {
+			t.Errorf("it is %+v after %v", got, said)
+		}
+		if err := stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+		must(t, db.Close())
+	})
 }
 
 // TestJob: what becomes of a job, by what its steps return.
@@ -146,11 +177,7 @@ func TestJob(t *testing.T) {
 		}
 		return nil
 	}
-	for name, c := range map[string]struct {
-		hooks map[string]hook
-		calls string
-		want  JobStatus[trip]
-	}{
+	for name, c := range map[string]jobCase{
 		"done":         {nil, forward, JobStatus[trip]{Phase: JobDone, Step: 3}},
 		"fails first":  {map[string]hook{"0/do": fails}, "0/do", JobStatus[trip]{Phase: JobUndone, Why: "boom"}},
 		"fails second": {map[string]hook{"1/do": fails}, "0/do 1/do 0/undo", JobStatus[trip]{Phase: JobUndone, Why: "boom"}},
@@ -171,34 +198,8 @@ func TestJob(t *testing.T) {
 		"twice":        {map[string]hook{"1/do": twice}, forward, JobStatus[trip]{State: trip{[]string{"trip/id/1/do"}}, Phase: JobDone, Step: 3}},
 		"long error": {map[string]hook{"0/do": long}, "0/do",
 			JobStatus[trip]{Phase: JobUndone, Why: strings.Repeat("ü", (whyMax-2)/2)}},
-		"ends its goroutine": {map[string]hook{"1/do": times(1, goexit, nothing)},
-			"0/do 1/do 1/do 2/do", JobStatus[trip]{Phase: JobDone, Step: 3}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				said := &calls{}
-				j := planned(said, c.hooks)
-				db := withJob(t, crashfs.New(), j)
-				startJob(t, db, j, "id")
-				stop := running(db, j)
-				if name == "ends its goroutine" { // it stays where it is
-					synctest.Wait()
-					if err := stop(); !errors.Is(err, context.Canceled) {
-						t.Error(err)
-					}
-					stop = running(db, j)
-				}
-				got, err := j.Wait(ctx, db, "id")
-				must(t, err)
-				if fmt.Sprint(got) != fmt.Sprint(c.want) || said.String() != c.calls {
-					t.Errorf("it is %+v after %v", got, said)
-				}
-				if err := stop(); !errors.Is(err, context.Canceled) {
-					t.Errorf("Run: %v", err)
-				}
-				must(t, db.Close())
-			})
-		})
+		t.Run(name, func(t *testing.T) { c.run(t, false) })
 	}
 }
 
@@ -351,7 +352,7 @@ func TestJobStops(t *testing.T) {
 				if back {
 					last = func(context.Context, *Work[trip]) error { tick(); return errBoom }
 				}
-				j := NewJob("trip", Step[trip]{way, way}, Step[trip]{way, way}, Step[trip]{last, way})
+				j := NewJob("trip", Step[trip]{Do: way, Undo: way}, Step[trip]{Do: way, Undo: way}, Step[trip]{Do: last, Undo: way})
 				db := withJob(t, crashfs.New(), j)
 				startJob(t, db, j, "id")
 				own, cancel = context.WithCancel(ctx)
@@ -368,6 +369,9 @@ func TestJobStops(t *testing.T) {
 				want := "[trip/id/0/do trip/id/1/do trip/id/2/do] done"
 				if back {
 					want = "[trip/id/0/do trip/id/1/do trip/id/1/undo trip/id/0/undo] undone"
+				}
+				if point >= 5 && point <= 7 { // step 1 was recorded: who knows what the last one had done
+					want = strings.Replace(want, "trip/id/1/undo", "trip/id/2/undo trip/id/1/undo", 1)
 				}
 				if got := fmt.Sprint(s.State.Seen, " ", s.Phase); got != want || err != nil {
 					t.Errorf("point %d: %s, %v", point, got, err)
@@ -452,17 +456,24 @@ func TestJobPause(t *testing.T) {
 
 // TestJobLog: what a person has to do something about is an error in the log.
 func TestJobLog(t *testing.T) {
-	var b strings.Builder
-	j := planned(&calls{}, map[string]hook{"1/do": fails, "0/undo": fails})
-	db, _, err := Open(ctx, Options{Dir: "/db", FS: crashfs.New(), segment: 1 << 18, Logger: slog.New(slog.NewTextHandler(&b, nil))}, j)
-	must(t, err)
-	startJob(t, db, j, "id")
-	stop := running(db, j)
-	_, err = j.Wait(ctx, db, "id")
-	must(t, err)
-	stop()
-	must(t, db.Close())
-	if !strings.Contains(b.String(), "level=ERROR") || !strings.Contains(b.String(), "trip/id/0/undo") {
-		t.Errorf("the log says: %s", &b)
+	for want, hooks := range map[string]map[string]hook{
+		"trip/id/0/undo":         {"1/do": fails, "0/undo": fails},
+		"trip/id/0/do":           {"0/do": times(1, bursts, nothing)},
+		"durable.bursts":         {"0/do": times(1, bursts, nothing)}, // the stack
+		"panic=\"out of range\"": {"0/do": times(1, bursts, nothing)},
+	} {
+		var b strings.Builder
+		j := planned(&calls{}, hooks)
+		db, _, err := Open(ctx, Options{Dir: "/db", FS: crashfs.New(), segment: 1 << 18, Logger: slog.New(slog.NewTextHandler(&b, nil))}, j)
+		must(t, err)
+		startJob(t, db, j, "id")
+		stop := running(db, j)
+		_, err = j.Wait(ctx, db, "id")
+		must(t, err)
+		stop()
+		must(t, db.Close())
+		if !strings.Contains(b.String(), "level=ERROR") || !strings.Contains(b.String(), want) {
+			t.Errorf("the log does not say %s: %s", want, &b)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +46,27 @@ func (o *outside) say(what, key string) (before int) {
 	return before
 }
 
+// knows says whether there was a line.
+func (o *outside) knows(what, key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Contains(o.lines, what+" "+key)
+}
+
+// twice says whether a Do has had its effect already, where the end of the id says
+// that it fails then.
+func (o *outside) twice(w *durable.Work[transfer], with string) bool {
+	return ends(w.ID(), with) && !strings.HasSuffix(w.Key(), "/2/do") && o.knows("call", w.Key()) && strings.HasSuffix(w.Key(), "/do")
+}
+
+// refund takes back the effect of a Do, if it had one.
+func (o *outside) refund(w *durable.Work[transfer]) error {
+	if o.knows("call", strings.TrimSuffix(w.Key(), "undo")+"do") {
+		o.say("call", w.Key())
+	}
+	return nil
+}
+
 // transfer is a job that moves money from one account to another, by way of a
 // third one.
 type transfer struct {
@@ -52,9 +74,11 @@ type transfer struct {
 	Passed []string `cbor:"2,keyasint"`
 }
 
-// bank is a program with jobs. A transfer fails when the end of its id is "f", is
-// tried again when it is "r", and both when it is "b": each for the first time
-// that the outside knows of.
+// bank is a program with jobs. What goes wrong with a transfer says the end of its
+// id: "f", its last step fails before it has an effect; "r", those without money are
+// tried again; "b", both: each for the first time that the outside knows of. "c", its
+// second step has its effect, is tried again, and fails; "p", the same with a panic; "x", those with an undoing
+// have theirs, and fail if a crash lets them be called again.
 type bank struct {
 	*durable.DB
 	out      *outside
@@ -75,6 +99,12 @@ func bankOf(out *outside, loose bool, o durable.Options) (*bank, error) {
 	type work = *durable.Work[transfer]
 	move := func(from, to string) func(context.Context, work) error {
 		return func(ctx context.Context, w work) error {
+			if out.twice(w, "x") {
+				return errOwn
+			}
+			if !w.Recorded() && strings.HasSuffix(w.Key(), "/undo") {
+				return out.refund(w) // no money has moved
+			}
 			if ends(w.ID(), "fb") && strings.HasSuffix(w.Key(), "/3/do") && out.say("no", w.Key()) == 0 {
 				return errOwn
 			}
@@ -108,7 +138,19 @@ func bankOf(out *outside, loose bool, o durable.Options) (*bank, error) {
 		if ends(w.ID(), "rb") && out.say("no", w.Key()) == 0 {
 			return durable.Retry(errOwn, 0)
 		}
+		if out.twice(w, "cpx") {
+			return errOwn
+		}
+		if strings.HasSuffix(w.Key(), "/undo") {
+			return out.refund(w)
+		}
 		out.say("call", w.Key())
+		if ends(w.ID(), "cp") && strings.HasSuffix(w.Key(), "/1/do") {
+			if ends(w.ID(), "p") {
+				panic(errOwn)
+			}
+			return durable.Retry(errOwn, 0)
+		}
 		return nil
 	}
 	type step = durable.Step[transfer]
@@ -201,23 +243,33 @@ func (b *bank) whole() error {
 	return nil
 }
 
-// ended says what is wrong with a job and its effects.
+// undoneAt is what the last step with an effect may be of a transfer that is undone, by
+// the end of its id. One of "c" or "p" is never done, those that are not here always.
+var undoneAt = map[byte]string{'f': "2", 'b': "2", 'c': "1", 'p': "1", 'x': "013"}
+
+// ended says what is wrong with a job and its effects: when it is done each step
+// has had its own, when it is undone all are taken back that there were, in
+// steps without a gap.
 func ended(id string, s durable.JobStatus[transfer], effects map[string]bool) error {
-	passed, want := "[way to]", map[string]bool{}
-	switch s.Phase {
-	case durable.JobDone:
-		for step := range bankSteps {
-			want[fmt.Sprintf("transfer/%s/%d/do", id, step)] = true
+	key := func(step int, way string) string { return fmt.Sprintf("transfer/%s/%d/%s", id, step, way) }
+	passed, want, last := "[way to]", map[string]bool{}, bankSteps-1
+	right := s.Phase == durable.JobDone && !ends(id, "cp")
+	if s.Phase == durable.JobUndone {
+		for passed = "[way from]"; last > 0 && !effects[key(last, "do")]; {
+			last--
 		}
-	case durable.JobUndone:
-		passed = "[way from]"
-		for step := range bankSteps - 1 {
-			want[fmt.Sprintf("transfer/%s/%d/do", id, step)] = true
-			want[fmt.Sprintf("transfer/%s/%d/undo", id, step)] = step != bankOther
+		if last == 0 {
+			passed = "[]"
 		}
-		delete(want, fmt.Sprintf("transfer/%s/%d/undo", id, bankOther))
+		right = strings.Contains(undoneAt[id[len(id)-1]], fmt.Sprint(last)) // there is none for the others
 	}
-	if fmt.Sprint(want) != fmt.Sprint(effects) || fmt.Sprint(s.State.Passed) != passed {
+	for step := range last + 1 {
+		want[key(step, "do")] = true
+		if s.Phase == durable.JobUndone && step != bankOther {
+			want[key(step, "undo")] = true
+		}
+	}
+	if !right || fmt.Sprint(want) != fmt.Sprint(effects) || fmt.Sprint(s.State.Passed) != passed {
 		return fmt.Errorf("job %s is %v, its state %v, its effects %v", id, s.Phase, s.State, effects)
 	}
 	return nil
@@ -262,11 +314,11 @@ type bankTest struct {
 	acked bool // the jobs were started
 }
 
-var bankIDs = []string{"1", "2f", "3r", "4b", "5"}
+var bankIDs = []string{"1", "2f", "3r", "4b", "5c", "6p", "7x", "8"}
 
 func (c *bankTest) run(fs durable.FS) error {
 	return c.with(fs, func(b *bank) error {
-		if err := b.begin(bankIDs[:4]...); err != nil {
+		if err := b.begin(bankIDs[:7]...); err != nil {
 			return err
 		}
 		c.acked = true
@@ -300,7 +352,7 @@ func (c *bankTest) check(fs durable.FS) error {
 		}
 		if err == nil && c.acked {
 			err = b.View(context.Background(), func(tx *durable.Tx) error {
-				for _, id := range bankIDs[:4] {
+				for _, id := range bankIDs[:7] {
 					if _, found := b.jobs.Get(tx, id); !found {
 						return fmt.Errorf("job %s was started, and is not there", id)
 					}
@@ -329,7 +381,8 @@ func banks(t durabletest.TB, o durabletest.Options, loose, slow bool) durabletes
 
 // TestJobsCrash cuts the power, and kills, at any call while jobs are run that go
 // forward, fail and are tried again. Each is done or undone then, has had each
-// effect under one key, and nothing that was recorded was done or undone again.
+// effect under one key, and taken it back when it is undone; nothing that was
+// recorded was done or undone again.
 func TestJobsCrash(t *testing.T) {
 	for _, c := range []struct {
 		cuts int // 0: at each call
@@ -393,7 +446,7 @@ func bankUntilKilled(dir string) error {
 	for n := len(b.out.lines); err == nil; n++ {
 		var ids []string
 		for i := range 8 {
-			ids = append(ids, fmt.Sprintf("%d-%d%c", n, i, "-frb"[i%4]))
+			ids = append(ids, fmt.Sprintf("%d-%d%c", n, i, "-frbcxpx"[i]))
 		}
 		if err = b.begin(ids...); err == nil {
 			_, err = fmt.Println(n)

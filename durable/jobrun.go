@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,9 @@ const (
 )
 
 // Retry makes an error by which a step is tried again, after so long; 0: after a
-// tenth of a second at first, and up to a minute later. Of nil it is nil.
+// tenth of a second at first, and up to a minute later. Of nil it is nil. What the
+// step has done until then counts as something that may have been done: when a later
+// try fails for good, the step is undone as well.
 func Retry(err error, after time.Duration) error {
 	if err == nil {
 		return nil
@@ -60,6 +63,7 @@ type Work[S any] struct {
 	db     *DB
 	id     string
 	began  jobRecord
+	tried  bool      // a try before this one may have had an effect
 	now    jobRecord // as far as it is recorded
 	failed error     // of the last Update
 	over   atomic.Bool
@@ -78,6 +82,11 @@ func (w *Work[S]) Key() string {
 	}
 	return fmt.Sprintf("%s/%s/%d/%s", w.j.kind, w.id, w.began.next(), way)
 }
+
+// Recorded says of an Undo whether the Do before it was recorded. If it was not, all
+// that is in the database is as if the Do had never been called, but what it did
+// outside may be done. Of a Do it says false.
+func (w *Work[S]) Recorded() bool { return w.began.Phase == JobUndoing && !w.began.Unsure }
 
 // State is that of the job. It is the caller's own: Update changes it.
 func (w *Work[S]) State() S {
@@ -119,12 +128,24 @@ func (w *Work[S]) left(r jobRecord) bool { return r.Phase != w.began.Phase || r.
 func (j *Job[S]) after(r jobRecord) jobRecord {
 	if r.Phase == JobUndoing {
 		r.Step--
+		r.Unsure = false
 		return j.undoing(r)
 	}
 	if r.Step++; r.Step == r.Steps {
 		r.Phase = JobDone
 	}
 	return r
+}
+
+// failed is a record whose next step will not be done. If that was tried before, it
+// may have had an effect.
+func (j *Job[S]) failed(r jobRecord, tried bool, why string) jobRecord {
+	r.Why = why
+	if tried && j.steps[r.Step].Undo != nil {
+		r.Step++
+		r.Unsure = true
+	}
+	return j.undoing(r)
 }
 
 // undoing is a record whose steps are undone from now on. Where there is nothing
@@ -166,10 +187,11 @@ type jobTask struct {
 // again by the next Run.
 //
 // A step that fails is not tried again, unless its error wraps ErrRetry or
-// ErrFull: all steps before it are undone, the last one first. When an Undo fails
-// the job is stuck. An error counts for nothing when the context has ended, or
+// ErrFull: all that was done is undone, the last step first; of the one that failed
+// see Step. When an Undo fails the job is stuck. An error counts for nothing when the context has ended, or
 // when the step is recorded already. nil from a step whose last Update failed is
-// the error of that. A panic of a step is let through, and ends the process.
+// the error of that. A step that panics is tried again as for ErrRetry, and
+// Options.Logger gets its stack.
 //
 // Errors: the context's; ErrRunning; ErrType and ErrNewer, before anything is
 // done, when there are jobs with other steps, or of a newer version; those of
@@ -275,15 +297,15 @@ func (r *jobRun[S]) work(ctx context.Context, t jobTask) {
 		<-r.slots
 		r.put(ctx, t, later)
 	}()
-	rec, err := r.load(ctx, t.id)
+	rec, tried, err := r.load(ctx, t.id)
 	for err == nil && rec.going() {
 		var failed error
-		if rec, failed, err = r.step(ctx, t.id, rec); failed != nil {
+		if rec, failed, err = r.step(ctx, t.id, rec, tried); failed != nil {
 			later = pause(failed, t.tries)
 			t.tries++
 			return
 		}
-		t.tries = 0
+		t.tries, tried = 0, false
 	}
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -327,30 +349,38 @@ func (r *jobRun[S]) put(ctx context.Context, t jobTask, later time.Duration) {
 	}
 }
 
-// load reads a job when whoever has started it has ended, and that is durable.
-func (r *jobRun[S]) load(ctx context.Context, id string) (rec jobRecord, err error) {
+// load reads a job when whoever has started it has ended, and that is durable. It
+// says whether the next step may have been tried; from now on it may have been.
+func (r *jobRun[S]) load(ctx context.Context, id string) (rec jobRecord, tried bool, err error) {
 	err = r.db.Update(ctx, func(tx *Tx) error {
 		var found bool
 		if rec, found = r.j.get(tx, id); !found || !rec.going() {
 			return nil
 		}
 		r.j.state(tx, id, rec.State)
-		return r.j.same(id, rec)
+		if err := r.j.same(id, rec); err != nil {
+			return err
+		}
+		if tried = !rec.Fresh; !tried {
+			rec.Fresh = false
+			r.j.table.Put(tx, id, rec)
+		}
+		return nil
 	})
-	return rec, err
+	return rec, tried, err
 }
 
 // step does or undoes the next step of a job, and returns what is recorded then,
 // or for which error it is to be tried again.
-func (r *jobRun[S]) step(ctx context.Context, id string, rec jobRecord) (next jobRecord, again, err error) {
-	w := &Work[S]{j: r.j, db: r.db, id: id, began: rec, now: rec}
+func (r *jobRun[S]) step(ctx context.Context, id string, rec jobRecord, tried bool) (next jobRecord, again, err error) {
+	w := &Work[S]{j: r.j, db: r.db, id: id, began: rec, tried: tried, now: rec}
 	do := r.j.steps[rec.next()].Do
 	if rec.Phase == JobUndoing {
 		do = r.j.steps[rec.next()].Undo
 	}
 	var failed error
 	if do != nil { // an Undo that the program had when the step was done
-		failed = do(ctx, w)
+		failed = w.call(ctx, do)
 	}
 	w.over.Store(true)
 	if err := ctx.Err(); err != nil {
@@ -363,6 +393,18 @@ func (r *jobRun[S]) step(ctx context.Context, id string, rec jobRecord) (next jo
 		failed = w.failed
 	}
 	return r.settle(ctx, w, failed)
+}
+
+// call is a step. Its panic is an error to be tried again: it would only come again
+// after a restart, and take all else down with it each time.
+func (w *Work[S]) call(ctx context.Context, do func(context.Context, *Work[S]) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.db.o.Logger.Error("a step of a job panicked", "step", w.Key(), "panic", p, "stack", string(debug.Stack()))
+			err = Retry(fmt.Errorf("panic: %v", p), 0)
+		}
+	}()
+	return do(ctx, w)
 }
 
 // settle records what became of a step, if the step has not.
@@ -378,8 +420,7 @@ func (r *jobRun[S]) settle(ctx context.Context, w *Work[S], failed error) (next 
 		case failed == nil:
 			next = r.j.after(rec)
 		case rec.Phase == JobRunning:
-			next.Why = text(failed)
-			next = r.j.undoing(next)
+			next = r.j.failed(rec, w.tried, text(failed))
 		default:
 			next.Phase, next.Stuck = JobStuck, text(failed)
 		}
