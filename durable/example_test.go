@@ -229,8 +229,8 @@ func ExampleJob() {
 		})
 	}
 	orders := durable.NewJob("order",
-		durable.Step[order]{Do: take(1), Undo: put},
-		durable.Step[order]{Do: pay})
+		durable.Step[order]{Name: "take", Do: take(1), Undo: put},
+		durable.Step[order]{Name: "pay", Do: pay})
 	db, _, end := open(stock, orders)
 	defer end()
 

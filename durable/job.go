@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -32,6 +33,9 @@ var (
 // again, or may have been cut off by a crash or the end of Run. So an Undo must also
 // bear that nothing was done. Work.Recorded says what it can rely on.
 type Step[S any] struct {
+	// Name is kept with each job, and tells this step from another one that a later
+	// version of the program has in its place. It may be empty, and is not given twice.
+	Name string
 	Do   func(ctx context.Context, w *Work[S]) error
 	Undo func(ctx context.Context, w *Work[S]) error // nil: nothing is to be undone
 }
@@ -62,9 +66,10 @@ type jobWaiters struct {
 }
 
 // NewJob returns a kind of jobs with their steps. Its name is not empty and has no
-// slash. It has one table, job/KIND. The number of steps is kept with each job:
-// one that has other steps now is not gone on with. So another list of steps gets
-// another kind, and the old one is given to Open and run until its jobs have ended.
+// slash. It has one table, job/KIND. The number of steps is kept with each job, and
+// their names: one that has other steps now is not gone on with. So another list of
+// steps gets another kind, and the old one is given to Open and run until its jobs
+// have ended.
 func NewJob[S any](kind string, steps ...Step[S]) *Job[S] {
 	states := ValueOf[S]()
 	return &Job[S]{
@@ -89,8 +94,24 @@ func (j *Job[S]) codecs() (keys, values string, err error) {
 		if s.Do == nil {
 			return "", "", fmt.Errorf("job %q: step %d has no Do", j.kind, i)
 		}
+		if s.Name != "" && slices.Index(j.names(), s.Name) < i {
+			return "", "", fmt.Errorf("job %q has two steps %q", j.kind, s.Name)
+		}
 	}
 	return j.table.codecs()
+}
+
+// names are those of the steps; nil: none has one.
+func (j *Job[S]) names() []string {
+	names, named := make([]string, len(j.steps)), false
+	for i, s := range j.steps {
+		names[i] = s.Name
+		named = named || s.Name != ""
+	}
+	if !named {
+		return nil
+	}
+	return names
 }
 
 // JobPhase is where a job stands.
@@ -137,6 +158,8 @@ type jobRecord struct {
 	Fresh bool `cbor:"7,keyasint,omitempty"`
 	// The step that is undone next was begun, and is not recorded.
 	Unsure bool `cbor:"8,keyasint,omitempty"`
+	// Names are those of the steps; nil: nobody knows. One that is empty may get one.
+	Names []string `cbor:"9,keyasint,omitempty"`
 }
 
 // check says whether this program knows what a record means.
@@ -218,10 +241,15 @@ func (j *Job[S]) status(tx *Tx, id string, r jobRecord) JobStatus[S] {
 
 // same says why a job cannot go on: its steps are others now.
 func (j *Job[S]) same(id string, r jobRecord) error {
-	if r.Steps == len(j.steps) {
-		return nil
+	if r.Steps != len(j.steps) {
+		return fmt.Errorf("job %s/%.100q has %d steps, not %d: %w", j.kind, id, r.Steps, len(j.steps), ErrType)
 	}
-	return fmt.Errorf("job %s/%.100q has %d steps, not %d: %w", j.kind, id, r.Steps, len(j.steps), ErrType)
+	for i, name := range r.Names {
+		if i < len(j.steps) && name != "" && name != j.steps[i].Name {
+			return fmt.Errorf("job %s/%.100q: its step %d is %.100q, not %.100q: %w", j.kind, id, i, name, j.steps[i].Name, ErrType)
+		}
+	}
+	return nil
 }
 
 // Start starts a job, when the transaction is durable. The id is the caller's:
@@ -235,7 +263,7 @@ func (j *Job[S]) Start(tx *Tx, id string, state S) bool {
 	if _, found := j.get(tx, id); found {
 		return false
 	}
-	j.table.Put(tx, id, jobRecord{Phase: JobRunning, Steps: len(j.steps), State: j.encoded(tx, id, state), Fresh: true})
+	j.table.Put(tx, id, jobRecord{Phase: JobRunning, Steps: len(j.steps), State: j.encoded(tx, id, state), Fresh: true, Names: j.names()})
 	j.poke(tx.db, id)
 	return true
 }

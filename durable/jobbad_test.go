@@ -20,6 +20,7 @@ func TestJobRefused(t *testing.T) {
 		"not empty":     NewJob("", do),
 		"no slash":      NewJob("a/b", do),
 		"no steps":      NewJob[int]("none"),
+		"two steps":     NewJob("same", Step[int]{Name: "a", Do: do.Do}, do, Step[int]{Name: "a", Do: do.Do}),
 		"has no Do":     NewJob("half", do, Step[int]{Undo: do.Do}),
 		"a name has":    NewJob(strings.Repeat("k", KeyMax), do),
 		"was given twi": NewJob("twice", do),
@@ -146,6 +147,57 @@ func TestJobOther(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	stop()
+}
+
+// TestJobNames: steps that others have taken the place of are noticed by their
+// names, those that have none by nothing, and jobs from before names go on.
+func TestJobNames(t *testing.T) {
+	type names [2]string
+	made := func(n names, said *calls) *Job[int] {
+		step := func(name string) Step[int] {
+			return Step[int]{Name: name, Do: func(context.Context, *Work[int]) error { said.add(name); return nil }}
+		}
+		return NewJob("j", step(n[0]), step(n[1]))
+	}
+	for _, c := range []struct {
+		was, is names
+		wrong   string
+	}{
+		{names{"reserve", "pay"}, names{"reserve", "pay"}, ""},
+		{names{"reserve", "pay"}, names{"pay", "reserve"}, `its step 0 is "reserve", not "pay"`},
+		{names{"reserve", "pay"}, names{"reserve", "mail"}, `its step 1 is "pay", not "mail"`},
+		{names{"reserve", "pay"}, names{"", "pay"}, `its step 0 is "reserve", not ""`},
+		{names{"", "pay"}, names{"reserve", "pay"}, ""},
+		{names{"", ""}, names{"reserve", "pay"}, ""}, // as from before names
+	} {
+		d, said := crashfs.New(), &calls{}
+		before := made(c.was, said)
+		db := withJob(t, d, before)
+		startJob(t, db, before, "id")
+		must(t, db.Update(ctx, func(tx *Tx) error {
+			r, _ := before.get(tx, "id")
+			r.Phase, r.Step, r.Stuck = JobStuck, 1, "boom"
+			before.table.Put(tx, "stuck", r)
+			return nil
+		}))
+		must(t, db.Close())
+		after := made(c.is, said)
+		db = withJob(t, d, after)
+		if c.wrong != "" {
+			refused(t, after.Run(ctx, db), ErrType, `job j/"id": `+c.wrong)
+			refused(t, db.Update(ctx, func(tx *Tx) error { after.Resume(tx, "stuck"); return nil }), ErrType, c.wrong)
+			if said.String() != "" {
+				t.Errorf("%v as %v: %v were called", c.was, c.is, said)
+			}
+		} else {
+			stop := running(db, after)
+			if s, err := after.Wait(ctx, db, "id"); err != nil || s.Phase != JobDone || said.String() != strings.Join(c.is[:], " ") {
+				t.Errorf("%v as %v: %+v, %v after %v", c.was, c.is, s, err, said)
+			}
+			stop()
+		}
+		must(t, db.Close())
+	}
 }
 
 // TestJobRecords: those that mean nothing, or nothing yet, are refused by name.
