@@ -18,7 +18,8 @@ var (
 	ErrRunning = errors.New("durable: jobs are run already")
 	// ErrNoJob says that there is no job of an id.
 	ErrNoJob = errors.New("durable: no such job")
-	// ErrRecorded says that Update was called in a step that is recorded, or over.
+	// ErrRecorded says that Update was called in a step that is recorded, or over, or
+	// of a job that was canceled.
 	ErrRecorded = errors.New("durable: the step is recorded")
 )
 
@@ -138,7 +139,7 @@ type JobStatus[S any] struct {
 	State S
 	Phase JobPhase
 	Step  int    // that is done or undone next, from 0; all of a job that is done, 0 of one that is undone
-	Why   string // it is undone: the error of a Do, at most 1 KiB of it
+	Why   string // it is undone: the error of a Do, at most 1 KiB of it, or "canceled"
 	Stuck string // it is stuck: the error of an Undo
 }
 
@@ -302,6 +303,24 @@ func (j *Job[S]) Forget(tx *Tx, id string) bool {
 	return true
 }
 
+// Cancel lets a job that goes forward be undone, as if the step at which it stands
+// had failed; that is undone, too, if it was begun. A step that is running is not
+// cut off, but its Update returns ErrRecorded from then on; what is undone is undone
+// when it has returned. Cancel says whether there was one: a job whose steps are all
+// recorded is done.
+func (j *Job[S]) Cancel(tx *Tx, id string) bool {
+	r, found := j.get(tx, id)
+	if !found || r.Phase != JobRunning {
+		return false
+	}
+	if err := j.same(id, r); err != nil {
+		tx.fail(err)
+	}
+	j.table.Put(tx, id, j.failed(r, !r.Fresh, "canceled"))
+	j.poke(tx.db, id)
+	return true
+}
+
 // Resume lets a job that is stuck go on with its undoing: the step that could not
 // be undone is tried again. It says whether there was one.
 func (j *Job[S]) Resume(tx *Tx, id string) bool {
@@ -396,7 +415,7 @@ func (j *Job[S]) enter(db *DB) (*jobRun[S], error) {
 	if j.runs[db] != nil {
 		return nil, fmt.Errorf("job %s: %w", j.kind, ErrRunning)
 	}
-	r := &jobRun[S]{j: j, db: db, known: map[string]bool{}, more: make(chan struct{}, 1), slots: make(chan struct{}, jobsAtOnce)}
+	r := &jobRun[S]{j: j, db: db, known: map[string]bool{}, asleep: map[string]func(){}, more: make(chan struct{}, 1), slots: make(chan struct{}, jobsAtOnce)}
 	j.runs[db] = r
 	return r, nil
 }

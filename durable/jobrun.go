@@ -109,6 +109,9 @@ func (w *Work[S]) Update(ctx context.Context, f func(tx *Tx, state *S) error) er
 		if err := f(tx, &s); err != nil {
 			return err
 		}
+		if r, found = w.j.get(tx, w.id); !found || w.left(r) { // f has canceled the job
+			return ErrRecorded
+		}
 		r.State = w.j.encoded(tx, w.id, s)
 		next = w.j.after(r)
 		w.j.table.Put(tx, w.id, next)
@@ -121,8 +124,10 @@ func (w *Work[S]) Update(ctx context.Context, f func(tx *Tx, state *S) error) er
 	return w.failed
 }
 
-// left says whether a job has gone on from this step.
-func (w *Work[S]) left(r jobRecord) bool { return r.Phase != w.began.Phase || r.Step != w.began.Step }
+// left says whether a job has gone on from this step, or is another one.
+func (w *Work[S]) left(r jobRecord) bool {
+	return r.Fresh || r.Phase != w.began.Phase || r.Step != w.began.Step
+}
 
 // after is a record when one more step is done, or undone.
 func (j *Job[S]) after(r jobRecord) jobRecord {
@@ -140,7 +145,7 @@ func (j *Job[S]) after(r jobRecord) jobRecord {
 // failed is a record whose next step will not be done. If that was tried before, it
 // may have had an effect.
 func (j *Job[S]) failed(r jobRecord, tried bool, why string) jobRecord {
-	r.Why = why
+	r.Why, r.Fresh = why, false
 	if tried && j.steps[r.Step].Undo != nil {
 		r.Step++
 		r.Unsure = true
@@ -168,10 +173,11 @@ type jobRun[S any] struct {
 	slots chan struct{} // holds one for each job that is at work
 	wg    sync.WaitGroup
 
-	mu    sync.Mutex // guards the rest
-	queue []jobTask
-	known map[string]bool // jobs that are queued, at work or asleep; true: and to be looked at again
-	err   error           // why the run ends
+	mu     sync.Mutex // guards the rest
+	queue  []jobTask
+	known  map[string]bool   // jobs that are queued, at work or asleep; true: and to be looked at again
+	asleep map[string]func() // wakes those that are tried later
+	err    error             // why the run ends
 }
 
 // jobTask is a job that is to be gone on with.
@@ -254,8 +260,20 @@ func (r *jobRun[S]) push(id string) {
 	if r.known[id] = known; !known {
 		r.queue = append(r.queue, jobTask{id: id})
 	}
+	if up := r.asleep[id]; up != nil {
+		up()
+	}
 	r.mu.Unlock()
 	r.wake()
+}
+
+// pushed says whether a job that is at work is to be looked at again.
+func (r *jobRun[S]) pushed(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := r.known[id]
+	r.known[id] = false
+	return again
 }
 
 func (r *jobRun[S]) wake() {
@@ -306,6 +324,9 @@ func (r *jobRun[S]) work(ctx context.Context, t jobTask) {
 			return
 		}
 		t.tries, tried = 0, false
+		if err == nil && r.pushed(t.id) { // it was canceled, or is another one by now
+			rec, _, err = r.load(ctx, t.id)
+		}
 	}
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -323,30 +344,28 @@ func (r *jobRun[S]) work(ctx context.Context, t jobTask) {
 
 // put queues a job again that has to be tried later, or looked at again.
 func (r *jobRun[S]) put(ctx context.Context, t jobTask, later time.Duration) {
-	if later > 0 {
-		r.wg.Go(func() {
-			timer := time.NewTimer(later)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				return
-			}
-			r.mu.Lock()
-			r.queue = append(r.queue, t)
-			r.mu.Unlock()
-			r.wake()
-		})
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	again := r.known[t.id]
-	if delete(r.known, t.id); again {
-		r.known[t.id] = false
-		r.queue = append(r.queue, jobTask{id: t.id})
-		r.wake()
+	if again := r.known[t.id]; again || later == 0 {
+		if delete(r.known, t.id); again {
+			r.known[t.id] = false
+			r.queue = append(r.queue, jobTask{id: t.id})
+			r.wake()
+		}
+		return
 	}
+	nap, up := context.WithTimeout(ctx, later)
+	r.asleep[t.id] = up
+	r.wg.Go(func() {
+		<-nap.Done()
+		up()
+		r.mu.Lock()
+		delete(r.asleep, t.id)
+		r.known[t.id] = false
+		r.queue = append(r.queue, t)
+		r.mu.Unlock()
+		r.wake()
+	})
 }
 
 // load reads a job when whoever has started it has ended, and that is durable. It
@@ -367,6 +386,9 @@ func (r *jobRun[S]) load(ctx context.Context, id string) (rec jobRecord, tried b
 		}
 		return nil
 	})
+	if err == nil && !rec.going() {
+		r.j.tell(jobWait{r.db, id})
+	}
 	return rec, tried, err
 }
 
