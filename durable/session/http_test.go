@@ -3,10 +3,10 @@ package session
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -47,24 +47,28 @@ func (f *flaky) RoundTrip(h *http.Request) (*http.Response, error) {
 
 // overHTTP serves a site's counter over HTTP.
 func (s *site) overHTTP(t *testing.T) *httptest.Server {
-	handler := s.server.Middleware(http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
+	return s.behindHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
 		r, ok := FromContext(h.Context())
 		if !ok {
 			t.Error("no request")
 			return
 		}
-		var reply []byte
-		err := s.db.Update(h.Context(), func(tx *durable.Tx) (err error) {
-			reply, err = s.server.Do(tx, r, func() ([]byte, error) { return s.o.Handle(tx, r) })
-			return err
-		})
+		reply, err := s.server.Update(h.Context(), r, func(tx *durable.Tx) ([]byte, error) { return s.o.Handle(tx, r) })
 		if err != nil {
 			HTTPError(w, err)
 			return
 		}
 		_, _ = w.Write(reply)
 	}))
-	server := httptest.NewTLSServer(handler)
+}
+
+// behindHTTP serves a handler behind the Middleware of whatever server the site has.
+func (s *site) behindHTTP(t *testing.T, next http.Handler) *httptest.Server {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
+		s.server.Middleware(next).ServeHTTP(w, h)
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handlers that panic
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	return server
 }
@@ -102,12 +106,12 @@ func TestHTTPForged(t *testing.T) {
 	server := s.overHTTP(t)
 	c, err := s.server.NewCredential(context.Background(), "ann")
 	must(t, err)
+	life := uint64(1)
 	send := func(path string, body []byte, seq, floor uint64, change func(h http.Header)) int {
 		h, err := http.NewRequest(http.MethodPost, server.URL+path, bytes.NewReader(body))
 		must(t, err)
 		h.Header.Set(headerSession, fmt.Sprint(c.Session))
-		proof := httpProof(c.Secret, seq, floor, http.MethodPost, "/count", number(1))
-		h.Header.Set(headerRequest, fmt.Sprint(seq, floor, " ", base64.RawURLEncoding.EncodeToString(proof)))
+		h.Header.Set(headerRequest, head{seq, floor, life, s.server.life}.seal(c.Secret, http.MethodPost, "/count", number(1)))
 		if change != nil {
 			change(h.Header)
 		}

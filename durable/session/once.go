@@ -46,7 +46,8 @@ type Request struct {
 	floor  uint64
 	window uint64
 	epoch  uint64
-	sum    [sumSize]byte // of Body
+	sum    [sumSize]byte // of Body, and over HTTP of more
+	stamp  *stamp        // of an answer over HTTP; nil: it came otherwise
 }
 
 // check says whether the numbers of a request can be. floor is the highest that
@@ -95,10 +96,13 @@ func (t *Tables) find(tx *durable.Tx, r *Request) (kept slot, found bool, err er
 	case !found || kept.seq < r.Seq:
 		return slot{}, false, t.open(tx, r)
 	case kept.seq > r.Seq:
+		r.stamp.set(stampStale)
 		return slot{}, false, ErrStale
 	case kept.sum != r.sum:
+		r.stamp.set(stampReused)
 		return slot{}, false, ErrReused
 	}
+	r.stamp.set(stampKept)
 	return kept, true, nil
 }
 
@@ -111,12 +115,14 @@ func (t *Tables) open(tx *durable.Tx, r *Request) error {
 	case now.Ended:
 		return ErrExpired
 	case r.Seq < now.Floor:
+		r.stamp.set(stampStale)
 		return ErrStale
 	}
 	return nil
 }
 
 func (t *Tables) keep(tx *durable.Tx, r *Request, c code, body []byte) {
+	r.stamp.set(stampKept)
 	t.replies.Put(tx, r.place(), slot{seq: r.Seq, sum: r.sum, code: c, body: body})
 }
 

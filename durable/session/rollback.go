@@ -65,29 +65,35 @@ func (c *Client) Accept(ctx context.Context) error {
 }
 
 // compare looks for requests that were answered and that the server does not know
-// of: mu is held. A slot knows of its last request, and so of all before it. True:
-// there are some.
+// of: mu is held. True: there are some.
 func (c *Client) compare(floor uint64, slots []uint64) bool {
-	w := c.session.window
-	last := make([]uint64, w)
-	for _, seq := range slots {
-		last[seq%w] = seq
-	}
 	var list []Undone
-	for slot, seq := range last {
-		next := seq + w
-		if seq == 0 {
-			next = uint64(slot)
-		}
-		if next < floor {
-			next += (floor - next + w - 1) / w * w
-		}
-		list = c.answered(list, next, w)
+	for _, from := range behind(c.session.window, floor, slots) {
+		list = c.answered(list, from, c.session.window)
 	}
 	if len(list) > 0 {
 		c.undo(list, false)
 	}
 	return len(list) > 0
+}
+
+// behind is for each slot the lowest request from a floor on that it does not know of,
+// with all that are a window, two, three behind it. A slot knows of its last request,
+// and so of all before that.
+func behind(window, floor uint64, slots []uint64) []uint64 {
+	list := make([]uint64, window)
+	for slot := range list {
+		list[slot] = uint64(slot)
+	}
+	for _, seq := range slots {
+		list[seq%window] = seq + window
+	}
+	for slot, next := range list {
+		if next < floor {
+			list[slot] += (floor - next + window - 1) / window * window
+		}
+	}
+	return list
 }
 
 // answered adds those of every so manieth request from one on that have a reply
@@ -106,11 +112,16 @@ func (c *Client) undo(list []Undone, session bool) {
 	for _, u := range list {
 		c.told[u.Seq] = true
 	}
-	if c.undone != nil {
-		list = append(slices.Clone(c.undone.Undone), list...)
+	c.undone = c.undone.with(list, session)
+}
+
+// with is the error with more that is undone. It may be nil.
+func (e *RolledBackError) with(list []Undone, session bool) *RolledBackError {
+	if e != nil {
+		list = append(slices.Clone(e.Undone), list...)
 	}
 	slices.SortFunc(list, func(a, b Undone) int { return cmp.Compare(a.Seq, b.Seq) })
-	c.undone = &RolledBackError{Undone: list, Session: session}
+	return &RolledBackError{Undone: list, Session: session}
 }
 
 // remember keeps the body of a request that has a reply: mu is held.

@@ -27,7 +27,12 @@ func (s *Server) Update(ctx context.Context, r *Request, f func(tx *durable.Tx) 
 }
 
 // update does a request, or refuses it. An error says that neither is kept.
-func (s *Server) update(ctx context.Context, r *Request, f func(tx *durable.Tx) ([]byte, error)) (slot, error) {
+func (s *Server) update(ctx context.Context, r *Request, f func(tx *durable.Tx) ([]byte, error)) (kept slot, err error) {
+	defer func() {
+		if err != nil {
+			r.stamp.set(stampOpen)
+		}
+	}()
 	reply, err := s.attempt(ctx, r, f)
 	if err == nil {
 		return slot{seq: r.Seq, code: codeOK, body: reply}, nil
@@ -42,7 +47,6 @@ func (s *Server) update(ctx context.Context, r *Request, f func(tx *durable.Tx) 
 	}
 	why, text := codeOf(err)
 	text = text[:min(len(text), s.o.Largest)]
-	var kept slot
 	err = s.db.Update(ctx, func(tx *durable.Tx) (err error) {
 		kept, err = s.o.Tables.settle(tx, r, why, text)
 		return err
