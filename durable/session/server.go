@@ -222,7 +222,7 @@ func (s *Server) login(ctx context.Context, p Peer) (principal string, err error
 	defer func() {
 		if p := recover(); p != nil {
 			s.o.Logger.Error("Login panicked", "panic", p, "stack", string(debug.Stack()))
-			err = errors.New("Login panicked")
+			err = errors.New("the login panicked")
 		}
 	}()
 	return s.o.Login(ctx, p)
