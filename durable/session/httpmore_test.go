@@ -359,6 +359,47 @@ func TestHTTPRollback(t *testing.T) {
 	told(1, 2, 3, 4, 5, 6, 7)
 }
 
+// TestHTTPRestarts: requests count once each, whatever is lost and however often the server
+// is begun again, and nothing is taken for undone that is not.
+func TestHTTPRestarts(t *testing.T) {
+	s := newSite(t)
+	var up sync.RWMutex // held for reading by requests
+	server := s.overHTTP(t)
+	inner := server.Config.Handler
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
+		up.RLock()
+		defer up.RUnlock()
+		inner.ServeHTTP(w, h)
+	})
+	f := &flaky{base: server.Client().Transport, r: rand.New(rand.NewPCG(1, 1))}
+	by := &Transport{Credential: s.credential("ann"), Base: f}
+	const callers, each, restarts = 4, 40, 6
+	did := make(chan struct{}, callers*each)
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for n := range uint64(each) {
+				if status, _, err := post(t, by, server.URL, 1+n%2); err != nil || status != http.StatusOK {
+					t.Errorf("%d, %v", status, err)
+				}
+				did <- struct{}{}
+			}
+		})
+	}
+	for range restarts {
+		for range callers * each / (restarts + 1) {
+			<-did
+		}
+		up.Lock()
+		s.again()
+		up.Unlock()
+	}
+	wg.Wait()
+	if n := s.count("ann"); n != callers*each*3/2 {
+		t.Fatalf("%d instead of %d", n, callers*each*3/2)
+	}
+}
+
 // TestHTTPBehind: a server that was rolled back to before the session began says so.
 func TestHTTPBehind(t *testing.T) {
 	s := newSite(t)
