@@ -1,5 +1,4 @@
-// Command jobs is a job queue over HTTP: /add takes in a job, /take gives one out,
-// /done forgets it. One that is not done in time is given out again.
+// Command jobs is a job queue over HTTP: /add, /take (again, if it is not done in time) and /done.
 package main
 
 import (
@@ -20,8 +19,7 @@ type job struct {
 }
 
 func main() {
-	listen := flag.String("listen", "localhost:8080", "`address` to serve at")
-	lease := flag.Duration("lease", time.Minute, "`time` for doing a job")
+	listen, lease := flag.String("listen", "localhost:8080", "`address` to serve at"), flag.Duration("lease", time.Minute, "`time` for doing a job")
 	flag.Parse()
 	jobs, next := durable.NewTable[int64, job]("jobs"), durable.NewTable[string, int64]("next")
 	db, _, err := durable.Open(context.Background(), durable.Options{Dir: "jobs.state"}, jobs, next)
@@ -35,17 +33,19 @@ func main() {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 			} else if err := db.Update(r.Context(), func(tx *durable.Tx) error { do(tx, &j); return nil }); err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
-			} else {
-				json.NewEncoder(w).Encode(j)
+			} else if j.ID == 0 || json.NewEncoder(w).Encode(j) != nil {
+				w.WriteHeader(http.StatusNoContent)
 			}
 		})
 	}
 	handle("POST /add", func(tx *durable.Tx, j *job) {
-		j.ID, _ = next.Get(tx, "id")
-		next.Put(tx, "id", j.ID+1)
+		last, _ := next.Get(tx, "id")
+		j.ID = last + 1
+		next.Put(tx, "id", j.ID)
 		jobs.Put(tx, j.ID, *j)
 	})
 	handle("POST /take", func(tx *durable.Tx, j *job) {
+		*j = job{}
 		for id, free := range jobs.All(tx) {
 			if time.Now().After(free.Until) {
 				*j = job{id, free.Work, time.Now().Add(*lease)}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 
@@ -100,9 +101,26 @@ func call(t *testing.T, s *killtest.Server, path string, j job) (answer job, err
 	if err != nil {
 		t.Error(err)
 	}
-	_, text, err := s.Do("POST", path, string(b))
-	if err != nil {
+	status, text, err := s.Do("POST", path, string(b))
+	if err != nil || status == http.StatusNoContent {
 		return answer, err
 	}
 	return answer, json.Unmarshal([]byte(text), &answer)
+}
+
+// TestEmpty: of no job nothing is said, and numbers begin at 1.
+func TestEmpty(t *testing.T) {
+	s := killtest.Build(t)
+	s.Start()
+	for _, body := range []string{"{}", `{"ID": 5, "Work": "mine"}`} {
+		if status, text, err := s.Do("POST", "/take", body); status != http.StatusNoContent || text != "" || err != nil {
+			t.Errorf("an empty queue gives %d %q, %v", status, text, err)
+		}
+	}
+	if j, err := call(t, s, "/add", job{Work: "first"}); j.ID != 1 || err != nil {
+		t.Errorf("%+v, %v", j, err)
+	}
+	if j, err := call(t, s, "/take", job{}); j.ID != 1 || j.Work != "first" || err != nil {
+		t.Errorf("%+v, %v", j, err)
+	}
 }

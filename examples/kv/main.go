@@ -25,35 +25,33 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	http.HandleFunc("/{key...}", func(w http.ResponseWriter, r *http.Request) {
-		key, value, found := r.PathValue("key"), []byte(nil), false
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
-		if err == nil {
-			transact := db.View
-			if r.Method != http.MethodGet {
-				transact = db.Update
+	for method, transact := range map[string]func(context.Context, func(*durable.Tx) error) error{"GET": db.View, "PUT": db.Update, "DELETE": db.Update} {
+		http.HandleFunc(method+" /{key...}", func(w http.ResponseWriter, r *http.Request) { // GET is HEAD, too
+			key, value, found := r.PathValue("key"), []byte(nil), false
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+			if err == nil {
+				err = transact(r.Context(), func(tx *durable.Tx) error {
+					value, found = values.Get(tx, key)
+					switch method {
+					case http.MethodPut:
+						values.Put(tx, key, body)
+					case http.MethodDelete:
+						values.Delete(tx, key)
+					}
+					return nil
+				})
 			}
-			err = transact(r.Context(), func(tx *durable.Tx) error {
-				value, found = values.Get(tx, key)
-				switch r.Method {
-				case http.MethodPut:
-					values.Put(tx, key, body)
-				case http.MethodDelete:
-					values.Delete(tx, key)
-				}
-				return nil
-			})
-		}
-		switch {
-		case err != nil:
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		case r.Method != http.MethodGet:
-			w.WriteHeader(http.StatusNoContent)
-		case !found:
-			http.NotFound(w, r)
-		default:
-			w.Write(value)
-		}
-	})
+			switch {
+			case err != nil:
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			case method != http.MethodGet:
+				w.WriteHeader(http.StatusNoContent)
+			case !found:
+				http.NotFound(w, r)
+			default:
+				w.Write(value)
+			}
+		})
+	}
 	log.Fatal(http.ListenAndServe(*listen, nil))
 }

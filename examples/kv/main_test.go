@@ -98,3 +98,20 @@ func common(a, b []string) int {
 	}
 	return row[len(b)]
 }
+
+// TestMethods: there are GET, HEAD, PUT and DELETE, and nothing else changes anything.
+func TestMethods(t *testing.T) {
+	s := killtest.Build(t)
+	s.Start()
+	for _, c := range []struct {
+		method, key string
+		want        int
+	}{
+		{"HEAD", "/a", 404}, {"GET", "/a", 404}, {"POST", "/a", 405}, {"PATCH", "/a", 405}, {"GET", "/a", 404},
+		{"PUT", "/a", 204}, {"HEAD", "/a", 200}, {"GET", "/a", 200}, {"OPTIONS", "/a", 405}, {"DELETE", "/a", 204}, {"HEAD", "/a", 404},
+	} {
+		if status, _, err := s.Do(c.method, c.key, "text"); status != c.want || err != nil {
+			t.Errorf("%s %s: %d, %v", c.method, c.key, status, err)
+		}
+	}
+}

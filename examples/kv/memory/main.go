@@ -16,34 +16,32 @@ func main() {
 
 	values := map[string][]byte{}
 	var mu sync.RWMutex
-	http.HandleFunc("/{key...}", func(w http.ResponseWriter, r *http.Request) {
-		key, value, found := r.PathValue("key"), []byte(nil), false
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
-		if err == nil {
-			lock := mu.RLocker()
-			if r.Method != http.MethodGet {
-				lock = &mu
+	for method, lock := range map[string]sync.Locker{"GET": mu.RLocker(), "PUT": &mu, "DELETE": &mu} {
+		http.HandleFunc(method+" /{key...}", func(w http.ResponseWriter, r *http.Request) { // GET is HEAD, too
+			key, value, found := r.PathValue("key"), []byte(nil), false
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+			if err == nil {
+				lock.Lock()
+				value, found = values[key]
+				switch method {
+				case http.MethodPut:
+					values[key] = body
+				case http.MethodDelete:
+					delete(values, key)
+				}
+				lock.Unlock()
 			}
-			lock.Lock()
-			value, found = values[key]
-			switch r.Method {
-			case http.MethodPut:
-				values[key] = body
-			case http.MethodDelete:
-				delete(values, key)
+			switch {
+			case err != nil:
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			case method != http.MethodGet:
+				w.WriteHeader(http.StatusNoContent)
+			case !found:
+				http.NotFound(w, r)
+			default:
+				w.Write(value)
 			}
-			lock.Unlock()
-		}
-		switch {
-		case err != nil:
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		case r.Method != http.MethodGet:
-			w.WriteHeader(http.StatusNoContent)
-		case !found:
-			http.NotFound(w, r)
-		default:
-			w.Write(value)
-		}
-	})
+		})
+	}
 	log.Fatal(http.ListenAndServe(*listen, nil))
 }
