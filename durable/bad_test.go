@@ -133,7 +133,7 @@ func TestNewer(t *testing.T) {
 			fill(t, db, table, 0, 10, 0, want)
 			must(t, db.Checkpoint(ctx))
 			fill(t, db, table, 5, 15, 1, want)
-			id := db.id
+			id := db.owner.id
 			must(t, db.Close())
 			change(t, dir, id)
 			before := contents(t, dir)

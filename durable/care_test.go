@@ -422,3 +422,56 @@ func TestInspectReserves(t *testing.T) {
 		})
 	}
 }
+
+// TestSpoiledCopies: damage in one of two copies changes nothing, and Verify and
+// Inspect tell of it.
+func TestSpoiledCopies(t *testing.T) {
+	dir, want := t.TempDir(), model{}
+	db, _, table := small(t, dir)
+	fill(t, db, table, 0, 500, 0, want)
+	for round := range 3 {
+		must(t, db.Checkpoint(ctx))
+		fill(t, db, table, 10, 20, round, want)
+	}
+	must(t, db.Verify(ctx))
+	must(t, db.Close())
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		must(t, err)
+		places := map[string]int{"first line": 20, "second line": len(b)/2 + 20}
+		switch filepath.Ext(e.Name()) {
+		case generationSuffix:
+			at, size := int(binary.LittleEndian.Uint64(b[40:])), int(binary.LittleEndian.Uint64(b[48:]))
+			places = map[string]int{"first header": 20, "second header": headerSecond + 20, "first index": at + size/2, "second index": at + size + size/2}
+		case ".redo":
+			places = map[string]int{"first header": 20, "second header": 2048 + 20}
+		}
+		for what, at := range places {
+			copied := t.TempDir()
+			must(t, os.CopyFS(copied, os.DirFS(dir)))
+			edit(t, filepath.Join(copied, e.Name()), func(b []byte) { b[at] ^= 1 })
+			damage := (*DamageError)(nil)
+			r, err := Inspect(ctx, Options{Dir: copied})
+			must(t, err)
+			if len(r.Damaged) != 1 || !errors.As(r.Damaged[0], &damage) || damage.File != e.Name() {
+				t.Errorf("%s of %s: Inspect says %v", what, e.Name(), r.Damaged)
+			}
+			db, r2, table := small(t, copied)
+			same(t, db, table, want)
+			if len(r2.Damaged) > 0 {
+				t.Errorf("%s of %s: %+v", what, e.Name(), r2)
+			}
+			if e.Name() == identityName { // Open has mended it
+				edit(t, filepath.Join(copied, e.Name()), func(b []byte) { b[at] ^= 1 })
+			}
+			if string(b[:8]) != "WKPTSPAR" { // or it got a header and a name when it was used
+				if err := db.Verify(ctx); !errors.As(err, &damage) || damage.File != e.Name() {
+					t.Errorf("%s of %s: Verify says %v", what, e.Name(), err)
+				}
+			}
+			must(t, db.Close())
+		}
+	}
+}

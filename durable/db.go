@@ -43,7 +43,7 @@ type Options struct {
 // DB is an open database.
 type DB struct {
 	o      Options
-	id     identity
+	owner  owner
 	lock   io.Closer // of the directory
 	log    *redo.Log
 	tree   tree

@@ -38,7 +38,7 @@ func (d *draft) put(b *block) (extent, error) {
 		return extent{}, nil
 	}
 	n := len(d.buf)
-	d.buf = d.db.id.seal(d.buf, d.number, d.at, b)
+	d.buf = d.db.owner.id.seal(d.buf, d.number, d.at, b)
 	e := extent{file: d.number, at: d.at, size: uint32(len(d.buf) - n)}
 	d.at += int64(e.size)
 	if len(d.buf) >= draftBuffer {
@@ -100,13 +100,13 @@ func (d *draft) finish(g *generation, parts []part) error {
 	}
 	slices.Sort(g.needs)
 	index := g.appendIndex(nil, d.catalog, leaves)
-	g.at, g.size, g.count, g.sum = d.at, int64(len(index)), uint64(len(leaves)), d.db.id.sum(index)
+	g.at, g.size, g.count, g.sum = d.at, int64(len(index)), uint64(len(leaves)), d.db.owner.id.sum(index)
 	g.total = g.at + 2*g.size
 	d.buf = append(append(d.buf, index...), index...)
 	if err := d.write(); err != nil {
 		return err
 	}
-	if _, err := d.file.WriteAt(g.page(d.db.id), 0); err != nil {
+	if _, err := d.file.WriteAt(g.page(d.db.owner.id), 0); err != nil {
 		return err
 	}
 	return d.file.Sync()

@@ -137,7 +137,8 @@ func (s *second) log(from uint64) (records int) {
 	for _, name := range names {
 		b := s.file(filepath.Base(name))
 		if string(b[:8]) != "WKPTREDO" {
-			s.want(bytes.Equal(b[:4096], make([]byte, 4096)), "the header of a spare one")
+			s.want(string(b[:8]) == "WKPTSPAR" && bytes.Equal(b[:56], b[2048:2104]) && u32(b[12:]) == s.sum(b[:12], b[16:56]), "the header of a spare one: %x", b[:56])
+			s.want(filepath.Base(name) == fmt.Sprintf("%016x.redo", u64(b[16:])) && u64(b[40:])+4096 == uint64(len(b)), "the header of a spare one: %x", b[:56])
 			continue
 		}
 		s.want(bytes.Equal(b[:56], b[2048:2104]) && u32(b[8:]) == 1 && u32(b[12:]) == s.sum(b[:12], b[16:56]), "header %x", b[:56])
@@ -159,7 +160,11 @@ func (s *second) log(from uint64) (records int) {
 			if len(f) < 32 || n > uint64(len(f)-32) || u64(f[8:]) != at || u32(f) != s.sum(b[32:40], f[4:32+n]) {
 				break
 			}
-			s.want(f[24] == 1 || f[24] == 2 && n == 0, "frame of kind %d", f[24])
+			s.want(f[24] == 1 || f[24] == 2 && bytes.Count(f[32:32+n], []byte{0}) == int(n), "frame of kind %d", f[24])
+			if f[24] == 2 {
+				at += (32 + n + 15) / 16 * 16
+				continue
+			}
 			for r := (&reader{f[32 : 32+n]}); len(r.rest) > 0; {
 				record := r.take(r.uvarint())
 				if at+32+n-uint64(len(r.rest)) > from {

@@ -22,32 +22,42 @@ type identity [16]byte
 // is the CRC-32C of what stands before that; of the lines one may be damaged.
 //
 //	wakepoint durable 1 0123456789abcdef0123456789abcdef 1df1bd97
+//
+// Until the log has its first segment the identity is followed by the word new:
+// only then may the directory have no log.
 const (
 	identityName  = "DURABLE"
 	identityWords = "wakepoint durable "
+	identityNew   = "new"
 	formatVersion = 1
 )
 
+// owner is what the file says.
+type owner struct {
+	id   identity
+	made bool // the log, too
+}
+
 // openDir makes a directory if need be, locks it, and reads or makes its
 // identity. Nothing is written into a directory of another program.
-func openDir(d disk.FS, dir string) (id identity, lock io.Closer, err error) {
+func openDir(d disk.FS, dir string) (o owner, lock io.Closer, err error) {
 	if err := disk.MkdirAll(d, dir); err != nil {
-		return id, nil, err
+		return o, nil, err
 	}
 	if lock, err = lockDir(d, dir, disk.Exclusive); err != nil {
-		return id, nil, err
+		return o, nil, err
 	}
-	switch id, err = readIdentity(d, dir); {
+	switch o, err = readIdentity(d, dir); {
 	case err == nil:
-		_ = id.check(d, dir) // one line was enough, and the other is written anew if that can be
+		_ = o.mend(d, dir)   // one line was enough, and the other is written anew if that can be
 		err = d.SyncDir(dir) // whoever made it may have been killed before: nothing else gets a name earlier
 	case errors.Is(err, fs.ErrNotExist):
-		id, err = makeIdentity(d, dir)
+		o, err = makeIdentity(d, dir)
 	}
 	if err != nil {
-		return id, nil, errors.Join(err, lock.Close())
+		return o, nil, errors.Join(err, lock.Close())
 	}
-	return id, lock, nil
+	return o, lock, nil
 }
 
 // lockDir locks a directory, or says that it is open.
@@ -59,34 +69,46 @@ func lockDir(d disk.FS, dir string, mode disk.LockMode) (io.Closer, error) {
 	return lock, err
 }
 
-func makeIdentity(d disk.FS, dir string) (id identity, err error) {
+func makeIdentity(d disk.FS, dir string) (o owner, err error) {
 	entries, err := d.ReadDir(dir)
 	if err != nil {
-		return id, err
+		return o, err
 	}
 	for _, e := range entries {
 		if e.Name() != filepath.Base(disk.TempName(identityName)) && e.Name() != "lost+found" {
-			return id, fmt.Errorf("%w: %s holds %s and no %s", ErrForeign, dir, e.Name(), identityName)
+			return o, fmt.Errorf("%w: %s holds %s and no %s", ErrForeign, dir, e.Name(), identityName)
 		}
 	}
 	if err := syncAbove(d, dir); err != nil {
-		return id, err
+		return o, err
 	}
-	_, _ = rand.Read(id[:]) // never fails
-	return id, disk.WriteFile(d, filepath.Join(dir, identityName), id.text())
+	_, _ = rand.Read(o.id[:]) // never fails
+	return o, o.write(d, dir)
 }
 
-// check says whether the file is damaged, and writes it anew then.
-func (id identity) check(d disk.FS, dir string) error {
-	name := filepath.Join(dir, identityName)
-	b, err := disk.ReadFile(d, name, 4096)
-	if err == nil && bytes.Equal(b, id.text()) {
+func (o owner) write(d disk.FS, dir string) error {
+	return disk.WriteFile(d, filepath.Join(dir, identityName), o.text())
+}
+
+// check says whether the file is damaged, in one line or both.
+func (o owner) check(d disk.FS, dir string) error {
+	b, err := disk.ReadFile(d, filepath.Join(dir, identityName), 4096)
+	if err == nil && bytes.Equal(b, o.text()) {
 		return nil
 	}
 	if err == nil {
 		err = errSum
 	}
-	return &DamageError{File: identityName, Why: errors.Join(err, disk.WriteFile(d, name, id.text()))}
+	return &DamageError{File: identityName, Why: err}
+}
+
+// mend does as well, and writes the file anew then.
+func (o owner) mend(d disk.FS, dir string) error {
+	err := o.check(d, dir)
+	if err != nil {
+		err = &DamageError{File: identityName, Why: errors.Join(errors.Unwrap(err), o.write(d, dir))}
+	}
+	return err
 }
 
 // syncAbove makes the name of a directory durable, and the names of those above
@@ -101,26 +123,29 @@ func syncAbove(d disk.FS, dir string) error {
 	return nil
 }
 
-func readIdentity(d disk.FS, dir string) (id identity, err error) {
+func readIdentity(d disk.FS, dir string) (o owner, err error) {
 	b, err := disk.ReadFile(d, filepath.Join(dir, identityName), 4096)
 	if err != nil {
-		return id, err
+		return o, err
 	}
-	if id, err = parseIdentity(b); err != nil {
+	if o, err = parseIdentity(b); err != nil {
 		err = fmt.Errorf("%w (%s)", err, filepath.Join(dir, identityName))
 	}
-	return id, err
+	return o, err
 }
 
 // text is the contents of the file.
-func (id identity) text() []byte {
-	line := fmt.Sprintf("%s%d %x ", identityWords, formatVersion, id[:])
+func (o owner) text() []byte {
+	line := fmt.Sprintf("%s%d %x ", identityWords, formatVersion, o.id[:])
+	if !o.made {
+		line += identityNew + " "
+	}
 	line += fmt.Sprintf("%08x\n", crc32.Checksum([]byte(line), castagnoli))
 	return []byte(line + line)
 }
 
 // parseIdentity reads what text returned.
-func parseIdentity(b []byte) (id identity, err error) {
+func parseIdentity(b []byte) (o owner, err error) {
 	for _, line := range [][]byte{b[:len(b)/2], b[len(b)/2:]} {
 		line = line[:max(0, len(line)-1)]
 		end := max(0, len(line)-8)
@@ -129,20 +154,21 @@ func parseIdentity(b []byte) (id identity, err error) {
 		}
 		var version int
 		var digits []byte
-		if _, err := fmt.Sscanf(string(line), identityWords+"%d %x", &version, &digits); err != nil {
+		var next string
+		if _, err := fmt.Sscanf(string(line), identityWords+"%d %x %s", &version, &digits, &next); err != nil {
 			continue
 		}
 		if version != formatVersion {
-			return id, fmt.Errorf("%w: format %d", ErrNewer, version)
+			return o, fmt.Errorf("%w: format %d", ErrNewer, version)
 		}
-		if len(digits) == len(id) {
-			return identity(digits), nil
+		if len(digits) == len(o.id) {
+			return owner{identity(digits), next != identityNew}, nil
 		}
 	}
 	for word := range strings.FieldsSeq(identityWords) {
 		if bytes.Contains(b, []byte(word)) {
-			return id, &DamageError{File: identityName, Why: errSum}
+			return o, &DamageError{File: identityName, Why: errSum}
 		}
 	}
-	return id, ErrForeign
+	return o, ErrForeign
 }

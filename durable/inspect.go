@@ -50,15 +50,15 @@ func Inspect(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	id, err := readIdentity(o.FS, o.Dir)
+	own, err := readIdentity(o.FS, o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrForeign
 	} else if err != nil {
 		return nil, err
 	}
-	db := newDB(o, id, lock)
+	db := newDB(o, own, lock)
 	defer db.saved.close()
-	r := &Report{Identity: hex.EncodeToString(id[:])}
+	r := &Report{Identity: hex.EncodeToString(own.id[:])}
 	if err := db.inspect(ctx, r); err != nil {
 		return nil, err
 	}
@@ -89,7 +89,8 @@ func (db *DB) inspect(ctx context.Context, r *Report) error {
 	r.LogFrom, r.LogTo, r.Undone = uint64(from), uint64(end), torn
 	list := db.saved.generations()
 	_, _, err = redo.Read(db.logOptions(), oldestPosition(list), from, checkRecord)
-	for _, e := range apart(errors.Join(db.saved.others(list), db.saved.verify(ctx, list), logDamage(err))) {
+	err = errors.Join(db.saved.others(list), db.saved.verify(ctx, list), logDamage(err), db.spoiled(), db.owner.check(db.o.FS, db.o.Dir))
+	for _, e := range apart(err) {
 		if !slices.ContainsFunc(r.Damaged, func(o error) bool { return o.Error() == e.Error() }) {
 			r.Damaged = append(r.Damaged, e)
 		}

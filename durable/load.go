@@ -106,7 +106,7 @@ func (db *DB) tableOf(low, high []byte) string {
 // rebuild makes a range as it was at a position, of an earlier generation and
 // the log.
 func (db *DB) rebuild(number uint64, low, high []byte, to redo.Position) (*block, error) {
-	g, leaves, err := readGeneration(db.saved.fs, db.saved.dir, db.id, number)
+	g, leaves, err := readGeneration(db.saved.fs, db.saved.dir, db.owner.id, number)
 	if err != nil {
 		return nil, err
 	}

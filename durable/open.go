@@ -97,13 +97,17 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 	if err := check(tables); err != nil {
 		return nil, nil, err
 	}
-	id, lock, err := openDir(o.FS, o.Dir)
+	own, lock, err := openDir(o.FS, o.Dir)
 	if err != nil {
 		return nil, nil, err
 	}
 	o.warn()
-	db := newDB(o, id, lock)
+	db := newDB(o, own, lock)
 	r, err := db.recover(ctx, tables)
+	if err == nil && !db.owner.made {
+		db.owner.made = true // from now on a directory without a log is damaged
+		err = db.owner.write(o.FS, o.Dir)
+	}
 	if err != nil {
 		if db.log != nil {
 			err = errors.Join(err, db.log.Close())
@@ -118,15 +122,15 @@ func Open(ctx context.Context, o Options, tables ...AnyTable) (*DB, *Recovery, e
 	return db, r, nil
 }
 
-func newDB(o Options, id identity, lock io.Closer) *DB {
-	db := &DB{o: o, id: id, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: newTurn(), gate: newGate()}
+func newDB(o Options, own owner, lock io.Closer) *DB {
+	db := &DB{o: o, owner: own, lock: lock, ids: map[AnyTable]uint32{}, names: map[uint32]string{}, turn: newTurn(), gate: newGate()}
 	db.tree.load = db.load
-	db.saved = saved{fs: o.FS, dir: o.Dir, id: id, kept: o.Generations, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
+	db.saved = saved{fs: o.FS, dir: o.Dir, id: own.id, kept: o.Generations, open: map[uint64]disk.File{}, size: map[uint64]int64{}, next: 1}
 	return db
 }
 
 func (db *DB) logOptions() redo.Options {
-	return redo.Options{FS: db.o.FS, Dir: db.o.Dir, Room: db.o.segment}
+	return redo.Options{FS: db.o.FS, Dir: db.o.Dir, Room: db.o.segment, Made: db.owner.made}
 }
 
 // recover makes the state: the newest generation that is whole, and what the log

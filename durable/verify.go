@@ -1,8 +1,10 @@
 package durable
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 	"slices"
 	"time"
@@ -12,8 +14,9 @@ import (
 
 // Verify reads all generations that are kept, and the log behind the oldest, and
 // returns what is damaged, each a *DamageError (errors.Join), and other errors of
-// the file system. What can be made anew of memory or of an older generation is,
-// by the next checkpoint.
+// the file system; also one of two copies, which does not matter yet. What can be
+// made anew of memory or of an older generation is, by the next checkpoint; a copy
+// of a header or of an index is not, and goes with its file.
 func (db *DB) Verify(ctx context.Context) error {
 	if err := db.enter(ctx); err != nil {
 		return err
@@ -24,7 +27,7 @@ func (db *DB) Verify(ctx context.Context) error {
 	list := db.saved.generations()
 	err := errors.Join(db.saved.verify(ctx, list), db.saved.others(list))
 	_, _, lerr := redo.Read(db.logOptions(), oldestPosition(list), db.log.Durable(), checkRecord)
-	return errors.Join(err, logDamage(lerr), db.scrub(ctx, 0), db.id.check(db.o.FS, db.o.Dir))
+	return errors.Join(err, logDamage(lerr), db.spoiled(), db.scrub(ctx, 0), db.owner.mend(db.o.FS, db.o.Dir))
 }
 
 // oldestPosition is where the log begins that generations need.
@@ -51,6 +54,35 @@ func logDamage(err error) error {
 	return err
 }
 
+// spoiled says which files of the log have damage that does not matter yet.
+func (db *DB) spoiled() error {
+	var errs []error
+	for _, err := range apart(redo.Spoiled(db.logOptions())) {
+		errs = append(errs, logDamage(err))
+	}
+	return errors.Join(errs...)
+}
+
+// copies checks both copies of a generation's header and index, of which one is
+// whole.
+func (s *saved) copies(g generation) error {
+	f, err := s.fs.Open(generationName(s.dir, g.number))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, max(generationPage, g.size))
+	if _, err := f.ReadAt(b[:generationPage], 0); err != nil || !bytes.Equal(b[:generationPage], g.page(s.id)) {
+		return s.damaged(extent{file: g.number}, errors.Join(errors.New("one of two headers is damaged"), err))
+	}
+	for _, at := range []int64{g.at, g.at + g.size} {
+		if _, err := f.ReadAt(b[:g.size], at); err != nil && !errors.Is(err, io.EOF) || !equal(s.id.sum(b[:g.size]), g.sum) {
+			return s.damaged(extent{file: g.number}, errors.Join(errors.New("one of two indexes is damaged"), err))
+		}
+	}
+	return nil
+}
+
 // verify reads all that generations need. The caller holds keep.
 func (s *saved) verify(ctx context.Context, list []generation) error {
 	var errs []error
@@ -64,10 +96,13 @@ func (s *saved) verify(ctx context.Context, list []generation) error {
 		}
 	}
 	for _, g := range list {
-		_, leaves, err := readGeneration(s.fs, s.dir, s.id, g.number)
+		g, leaves, err := readGeneration(s.fs, s.dir, s.id, g.number)
 		if err != nil {
 			errs = append(errs, s.damaged(extent{file: g.number}, err))
 			continue
+		}
+		if err := s.copies(g); err != nil {
+			errs = append(errs, err)
 		}
 		for i := range leaves {
 			check(leaves[i].base)
@@ -92,8 +127,10 @@ func (s *saved) others(list []generation) error {
 		if !ok || slices.ContainsFunc(list, func(g generation) bool { return g.number == n }) {
 			continue
 		}
-		if _, _, err := readGeneration(s.fs, s.dir, s.id, n); err != nil {
+		if g, _, err := readGeneration(s.fs, s.dir, s.id, n); err != nil {
 			errs = append(errs, s.damaged(extent{file: n}, err))
+		} else if err := s.copies(g); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

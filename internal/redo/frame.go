@@ -30,7 +30,7 @@ const (
 // Kinds of frame. One that is not known comes of a newer program.
 const (
 	kindRecords byte = 1 // payload: records, each with its length before it (uvarint)
-	kindClosing byte = 2 // no payload: it only says what is durable
+	kindClosing byte = 2 // payload: nothing, or zeros; it only says what is durable
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -94,6 +94,9 @@ func parse(b []byte, salt uint64, at Position) (frame, error) {
 
 // records calls yield for each record of a frame with the position behind it.
 func (f *frame) records(yield func(end Position, record []byte) error) error {
+	if f.kind == kindClosing {
+		return nil
+	}
 	for rest := f.payload; len(rest) > 0; {
 		n, k := binary.Uvarint(rest)
 		if k <= 0 || n > uint64(len(rest)-k) {

@@ -62,6 +62,7 @@ type Options struct {
 	FS   disk.FS // nil: the operating system's
 	Dir  string  // exists, and is locked by the caller
 	Room int64   // of a segment, in bytes; 0: 16 MiB
+	Made bool    // there was one before: if there is none it is damage
 }
 
 // Log is an open log.
@@ -407,6 +408,21 @@ func (l *Log) Trim(before Position) {
 	}
 }
 
+// part says what is durable in two frames, of which the second begins in another
+// page than the last record: so that is missed even if all of its page is lost.
+// Nobody else writes any more. What fails here takes nothing away.
+func (l *Log) part() {
+	at := l.batch.at
+	room := -(pageSize + int64(at-l.seg.start)) & (pageSize - 1)
+	if room < frameHeader {
+		room += pageSize
+	}
+	if l.write(newBatch(at, make([]byte, room)), kindClosing, at) == nil {
+		at += Position(room)
+		_ = l.write(newBatch(at, nil), kindClosing, at)
+	}
+}
+
 // Close writes what was appended, and ends the log.
 func (l *Log) Close() error {
 	l.mu.Lock()
@@ -418,7 +434,8 @@ func (l *Log) Close() error {
 	}
 	l.rest() // and that it is durable
 	l.mu.Lock()
-	if l.failed == nil {
+	whole := l.failed == nil
+	if whole {
 		l.fail(ErrClosed)
 	}
 	for l.flying {
@@ -431,6 +448,9 @@ func (l *Log) Close() error {
 	}
 	l.mu.Unlock()
 	l.idle.Stop()
+	if whole && l.durable == l.batch.at {
+		l.part()
+	}
 	l.pool.close()
 	return errors.Join(err, l.file.Close())
 }

@@ -28,6 +28,9 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 	if err != nil {
 		return nil, err
 	}
+	if o.Made && len(files.used) == 0 {
+		return nil, noLog(from)
+	}
 	t, err := scan(o.FS, o.Dir, files.used, from, func(f frame) error {
 		return f.records(func(end Position, record []byte) error {
 			if end <= from {
@@ -76,6 +79,9 @@ func Read(o Options, from, to Position, yield func(end Position, record []byte) 
 	if err != nil {
 		return from, false, err
 	}
+	if o.Made && len(files.used) == 0 {
+		return from, false, noLog(from)
+	}
 	over := errors.New("all was read")
 	end = from
 	t, err := scan(o.FS, o.Dir, files.used, from, func(f frame) error {
@@ -115,8 +121,7 @@ func (l *Log) renew(t tail) error {
 	}
 	l.file = sp.file
 	l.seg = segment{number: sp.number, start: t.durable, salt: rand.Uint64(), room: sp.room, turn: l.seg.turn + 1}
-	w := l.seg.page()
-	clear(w)
+	w := sparePage(sp.number, sp.room)
 	for i := range t.frames {
 		f := &t.frames[i]
 		b := append(make([]byte, frameHeader, aligned(len(f.payload))), f.payload...)

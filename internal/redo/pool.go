@@ -72,7 +72,7 @@ func (p *pool) step() bool {
 	p.mu.Lock()
 	room := p.o.Room
 	if p.large > room {
-		room = p.large
+		room = (p.large + pageSize - 1) &^ (pageSize - 1) // whole pages are written
 	} else if len(p.ready) >= spares {
 		p.drop()
 		p.mu.Unlock()

@@ -26,6 +26,8 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("log damaged at %d in %s: %s", e.At, e.File, e.Why)
 }
 
+func noLog(at Position) error { return &DamageError{At: at, Why: "there is no log"} }
+
 // found is the files of a log.
 type found struct {
 	used   []segment // by their turns
@@ -53,6 +55,9 @@ func list(d disk.FS, dir string, open bool) (found, error) {
 		}
 		out.next = max(out.next, n+1)
 		s, err := readHeader(d, dir, n)
+		if open && errors.As(err, new(*DamageError)) {
+			s, err = readHeader(d, dir, n) // it may have been read while it was written
+		}
 		switch {
 		case open && errors.Is(err, fs.ErrNotExist):
 		case errors.Is(err, errUnused):
@@ -85,7 +90,7 @@ func scan(d disk.FS, dir string, used []segment, from Position, yield func(frame
 		}
 	}
 	if len(used) == 0 && from > 0 {
-		return t, &DamageError{At: from, Why: "there is no log"}
+		return t, noLog(from)
 	}
 	if len(used) == 0 {
 		return t, nil
@@ -136,6 +141,9 @@ func (t *tail) segment(d disk.FS, dir string, s segment, from, limit Position, y
 		return err
 	}
 	last := limit == ^Position(0)
+	if last && int64(len(b)) < end {
+		return &DamageError{File: name, At: t.end, Why: fmt.Sprintf("it has %d bytes, not %d", len(b), end)}
+	}
 	for t.end < limit {
 		at := pageSize + int64(t.end-s.start)
 		if at > int64(len(b)) {
@@ -156,7 +164,7 @@ func (t *tail) segment(d disk.FS, dir string, s segment, from, limit Position, y
 			if later, ok := laterFrame(b, s, t.end, t.end+1); ok {
 				return &DamageError{File: name, At: t.end, Why: fmt.Sprintf("a frame is not there that was durable when the one at %d was written", later)}
 			}
-			t.torn = at+frameHeader <= int64(len(b)) && Position(binary.LittleEndian.Uint64(b[at+8:])) == t.end && t.end > 0
+			t.torn = at+frameHeader <= int64(len(b)) && Position(binary.LittleEndian.Uint64(b[at+8:])) == t.end && t.end > 0 && b[at+24] != kindClosing
 			return nil // it was never durable
 		}
 		if err != nil {

@@ -1,12 +1,12 @@
 package redo
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"strconv"
@@ -16,28 +16,33 @@ import (
 )
 
 // A segment is a file of the log: a page that says what it is, and frames. Its
-// number is its name. It is made long before it is needed, full of zeros; it
-// becomes a part of the log by its header, which is written with the first
-// frame. What follows another segment's beginning in an earlier one does not
-// count: so a tail is written anew.
+// number is its name. It is made long before it is needed, full of zeros, with the
+// header of a spare one; it becomes a part of the log by another header, which is
+// written with the first frame. What follows another segment's beginning in an
+// earlier one does not count: so a tail is written anew.
 //
 //	offset  size
-//	0       8     "WKPTREDO"
+//	0       8     "WKPTREDO"; of a spare one "WKPTSPAR"
 //	8       4     version, 1
 //	12      4     CRC-32C of the other 52 bytes
 //	16      8     number
-//	24      8     position of the first frame
+//	24      8     position of the first frame; of a spare one 0, as salt and turn
 //	32      8     salt
-//	40      8     room for frames, in bytes
+//	40      8     room for frames, in bytes; with the page it is the size of the file
 //	48      8     its turn: how many were in use before it
 //
-// The header stands twice, at 0 and at half of the page. All of it zero: the
-// segment is not in use.
+// The header stands twice, at 0 and at half of the page: in two sectors, of which
+// each is written whole or not at all. So a change of the header that is cut short
+// leaves each copy as the old one or as the new one, and never none. It is in use
+// if one copy says so, and a spare one if none does and one says that: zeros, or
+// another number than that of the name, are damage. Only while a file that is used
+// again gets its new name its header has that number already.
 const (
 	pageSize      = 4096
 	headerCopy    = pageSize / 2
 	headerSize    = 56
 	magic         = "WKPTREDO"
+	magicSpare    = "WKPTSPAR"
 	version       = 1
 	segmentSuffix = ".redo"
 )
@@ -65,8 +70,15 @@ func segmentNumber(base string) (uint64, bool) {
 	return n, err == nil
 }
 
-// page is the first page of a segment.
-func (s segment) page() []byte {
+// page is the first page of a segment that is in use.
+func (s segment) page() []byte { return s.headers(magic) }
+
+// sparePage is that of one that is not.
+func sparePage(number uint64, room int64) []byte {
+	return segment{number: number, room: room}.headers(magicSpare)
+}
+
+func (s segment) headers(magic string) []byte {
 	p := make([]byte, pageSize)
 	h := p[:headerSize]
 	copy(h, magic)
@@ -85,58 +97,132 @@ func headerSum(h []byte) uint32 {
 	return crc32.Update(crc32.Checksum(h[:12], castagnoli), castagnoli, h[16:headerSize])
 }
 
-// errUnused says that a segment was made and is not in use: its header is
-// zeros, or was cut short.
+// errUnused says that a segment was made and is not in use.
 var errUnused = errors.New("segment not in use")
 
-// parseHeader reads the first page of a segment, of which one copy may be
-// damaged. It is a *DamageError where both are something else than zeros: a
-// header is written whole or not at all.
-func parseHeader(p []byte, number uint64) (segment, error) {
-	bad := 0
+// errHeader says that bytes are no header.
+var errHeader = errors.New("no header")
+
+// parseHeader reads one copy of a header; errUnused: of a spare segment.
+func parseHeader(h []byte) (segment, error) {
+	m := string(h[:8])
+	if m != magic && m != magicSpare || !same(binary.LittleEndian.Uint32(h[12:]), headerSum(h)) {
+		return segment{}, errHeader
+	}
+	s := segment{number: binary.LittleEndian.Uint64(h[16:]), start: Position(binary.LittleEndian.Uint64(h[24:])),
+		salt: binary.LittleEndian.Uint64(h[32:]), room: int64(binary.LittleEndian.Uint64(h[40:])), turn: binary.LittleEndian.Uint64(h[48:])}
+	if v := binary.LittleEndian.Uint32(h[8:]); v != version {
+		return s, fmt.Errorf("%w: segment %x has version %d", ErrNewer, s.number, v)
+	}
+	if m == magicSpare {
+		return s, errUnused
+	}
+	return s, nil
+}
+
+// parsePage reads the first page of a segment, of which one copy may be damaged.
+// Errors: errUnused, ErrNewer, a *DamageError.
+func parsePage(p []byte, number uint64) (segment, error) {
+	why, spare := errHeader, false
 	for _, at := range []int{0, headerCopy} {
-		h := p[at : at+headerSize]
-		if string(h[:8]) != magic || !same(binary.LittleEndian.Uint32(h[12:]), headerSum(h)) {
-			if bytes.Trim(h, "\x00") != nil {
-				bad++
-			}
-			continue
-		}
-		if v := binary.LittleEndian.Uint32(h[8:]); v != version {
-			return segment{}, fmt.Errorf("%w: segment %x has version %d", ErrNewer, number, v)
-		}
-		s := segment{number: binary.LittleEndian.Uint64(h[16:]), start: Position(binary.LittleEndian.Uint64(h[24:])),
-			salt: binary.LittleEndian.Uint64(h[32:]), room: int64(binary.LittleEndian.Uint64(h[40:])), turn: binary.LittleEndian.Uint64(h[48:])}
-		if s.number == number {
+		s, err := parseHeader(p[at : at+headerSize])
+		switch {
+		case errors.Is(err, ErrNewer):
+			return segment{}, err
+		case errors.Is(err, errUnused):
+			spare = true
+		case err == nil && s.number == number:
 			return s, nil
+		case err == nil:
+			why = fmt.Errorf("it is that of segment %x", s.number)
 		}
 	}
-	if bad == 2 {
-		return segment{}, &DamageError{File: segmentName("", number), Why: "both headers are damaged"}
+	if spare {
+		return segment{}, errUnused
 	}
-	return segment{}, errUnused
+	return segment{}, &DamageError{File: segmentName("", number), Why: why.Error()}
+}
+
+// readPage reads that of a file, and the file's size.
+func readPage(d disk.FS, dir string, number uint64) (p []byte, size int64, err error) {
+	f, err := d.Open(segmentName(dir, number))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	p = make([]byte, pageSize)
+	if n, err := f.ReadAt(p, 0); n < pageSize && errors.Is(err, io.EOF) {
+		return nil, 0, &DamageError{File: segmentName("", number), Why: fmt.Sprintf("it has %d bytes", fi.Size())}
+	} else if n < pageSize {
+		return nil, 0, err
+	}
+	return p, fi.Size(), nil
 }
 
 // readHeader reads that of a file.
 func readHeader(d disk.FS, dir string, number uint64) (segment, error) {
-	f, err := d.Open(segmentName(dir, number))
+	p, _, err := readPage(d, dir, number)
 	if err != nil {
 		return segment{}, err
 	}
-	defer f.Close()
-	p := make([]byte, pageSize)
-	if _, err := f.ReadAt(p, 0); errors.Is(err, io.EOF) {
-		return segment{}, errUnused // it was not even filled
-	} else if err != nil {
-		return segment{}, err
+	return parsePage(p, number)
+}
+
+// Spoiled says of the segments of a log which one has damage that does not matter
+// yet: in one copy of its header, or in its size. Each is a *DamageError. The log
+// may be open.
+func Spoiled(o Options) error {
+	if o.FS == nil {
+		o.FS = disk.OS{}
 	}
-	return parseHeader(p, number)
+	entries, err := o.FS.ReadDir(o.Dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		number, ok := segmentNumber(e.Name())
+		if !ok {
+			continue
+		}
+		err := spoiled(o.FS, o.Dir, number)
+		if err != nil { // it may have been read while it was written
+			err = spoiled(o.FS, o.Dir, number)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func spoiled(d disk.FS, dir string, number uint64) error {
+	p, size, err := readPage(d, dir, number)
+	if err != nil {
+		return err
+	}
+	for _, at := range []int{0, headerCopy} {
+		s, err := parseHeader(p[at : at+headerSize])
+		if err == nil && s.number != number {
+			err = fmt.Errorf("it is that of segment %x", s.number)
+		} else if (err == nil || errors.Is(err, errUnused)) && size != pageSize+s.room {
+			err = fmt.Errorf("it has %d bytes, not %d", size, pageSize+s.room)
+		}
+		if err != nil && !errors.Is(err, errUnused) {
+			return &DamageError{File: segmentName("", number), Why: err.Error()}
+		}
+	}
+	return nil
 }
 
 // Empty is the file of a log that begins at a position and has nothing yet, and
-// its base name: for a copy of what a log was for.
+// its base name: for a copy of what a log was for. It has no room.
 func Empty(at Position) (name string, data []byte) {
-	s := segment{number: 1, start: at, salt: rand.Uint64(), room: segmentRoom}
+	s := segment{number: 1, start: at, salt: rand.Uint64()}
 	return segmentName("", s.number), s.page()
 }
 
@@ -152,8 +238,11 @@ func makeSegment(d disk.FS, dir string, number uint64, room int64) (disk.File, e
 		return nil, err
 	}
 	err = func() error {
-		zeros := make([]byte, min(pageSize+room, fillChunk))
-		for rest := pageSize + room; rest > 0; {
+		if _, err := f.Write(sparePage(number, room)); err != nil {
+			return err
+		}
+		zeros := make([]byte, min(room, fillChunk))
+		for rest := room; rest > 0; {
 			n, err := f.Write(zeros[:min(rest, fillChunk)])
 			if err != nil {
 				return err
@@ -189,9 +278,9 @@ func reuseSegment(d disk.FS, dir string, old, number uint64, room int64) (f disk
 	if fi, serr := f.Stat(); serr != nil || fi.Size() != pageSize+room {
 		return nil, errors.Join(serr, errSize, f.Close())
 	}
-	// The header goes before the name does: under its new number an old one
-	// would not count, but it is not to be relied on.
-	if _, err = f.WriteAt(make([]byte, pageSize), 0); err == nil {
+	// The header goes before the name does: under its new number the old one
+	// would be damage.
+	if _, err = f.WriteAt(sparePage(number, room), 0); err == nil {
 		err = f.Sync()
 	}
 	if err == nil {
