@@ -220,7 +220,8 @@ func (c *conn) welcome(secret, refusal []byte) *welcome {
 
 func (c *conn) resume(h *hello) (code, error) {
 	c.to.Store(&addressee{h.id, h.nonce})
-	r, slots, why, err := c.s.find(c.ctx, h.id)
+	var slots []uint64
+	r, why, err := c.s.find(c.ctx, h.id, func(tx *durable.Tx) { slots = c.s.o.Tables.slots(tx, h.id) })
 	if err != nil {
 		return codeClosing, err
 	}
@@ -289,7 +290,7 @@ func (c *conn) goOn(id uint64, secret []byte, p *proof, nonce [nonceSize]byte) (
 	case err != nil:
 		return codeClosing, err
 	}
-	c.sent.Store(from)
+	c.sent.Store(p.came) // what has come need not be sent again, and may be acknowledged at once
 	c.received.Store(from)
 	if !c.attach(nonce) {
 		return codeClosing, errLate

@@ -47,6 +47,7 @@ func (t *Tables) end(tx *durable.Tx, id uint64, r row) {
 	r.Used, _ = t.meta.Get(tx, metaClock)
 	t.sessions.Put(tx, id, r)
 	t.empty(tx, id)
+	t.ending = append(t.ending, id)
 }
 
 // empty lets go of all that a session has.
@@ -146,7 +147,6 @@ func (s *Server) sweep(ctx context.Context, passed time.Duration) error {
 		switch r, found := t.sessions.Get(tx, id); {
 		case !found || !s.expired(r, clock):
 		case r.Ended:
-			t.empty(tx, id) // what the transaction left that ended it
 			t.sessions.Delete(tx, id)
 		default:
 			t.end(tx, id, r)

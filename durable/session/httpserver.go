@@ -187,7 +187,7 @@ func (s *Server) httpBody(a *answer, h *http.Request) ([]byte, error) {
 // made sure that it is from who the session is for. The floor is the lowest number to
 // which the client has no reply. Errors: ErrNoSession, ErrExpired, ErrStale, ErrProtocol.
 func (s *Server) Request(ctx context.Context, session, seq, floor uint64, body []byte) (*Request, error) {
-	kept, _, why, err := s.find(ctx, session)
+	kept, why, err := s.find(ctx, session, func(*durable.Tx) {})
 	if err == nil {
 		err = why.error(nil)
 	}

@@ -36,7 +36,7 @@ const (
 	clientsHere  = 16 // in the test itself; their connections are cut
 	clientsThere = 4  // in each process that is killed
 	processes    = 4
-	callersMost  = 1
+	callersMost  = 4
 	counters     = 8 // at a time
 )
 

@@ -71,11 +71,14 @@ func (t *Tables) do(tx *durable.Tx, r *Request, f func() ([]byte, error)) ([]byt
 	if kept, found, err := t.find(tx, r); found || err != nil {
 		return kept.body, errors.Join(err, kept.code.error(kept.body))
 	}
+	t.ending = t.ending[:0]
 	reply, err := f()
 	if err != nil {
 		return nil, err
 	}
-	t.keep(tx, r, codeOK, reply)
+	if !slices.Contains(t.ending, r.Session) {
+		t.keep(tx, r, codeOK, reply)
+	}
 	return reply, nil
 }
 
@@ -93,8 +96,10 @@ func (t *Tables) settle(tx *durable.Tx, r *Request, why code, text []byte) (slot
 func (t *Tables) find(tx *durable.Tx, r *Request) (kept slot, found bool, err error) {
 	kept, found = t.replies.Get(tx, r.place())
 	switch {
-	case !found || kept.seq < r.Seq:
+	case !found:
 		return slot{}, false, t.open(tx, r)
+	case kept.seq < r.Seq: // a session that has ended has no slots
+		return slot{}, false, nil
 	case kept.seq > r.Seq:
 		r.stamp.set(stampStale)
 		return slot{}, false, ErrStale

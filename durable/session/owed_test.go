@@ -245,3 +245,29 @@ func TestRollbackOfSession(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 }
+
+// TestAckEarly: what has come to a client on an earlier connection can be acknowledged
+// at once on the next one.
+func TestAckEarly(t *testing.T) {
+	s := newSite(t)
+	r, w := s.login("ann")
+	const n = 5
+	var tag uint64
+	for range n {
+		s.owe(w.id, "owed")
+		tag = r.hear().(*delivery).tag
+	}
+	must(t, r.c.Close())
+	r, h, a := s.challenged(w, newNonce())
+	p := proven(w, h, a)
+	p.received, p.came, p.tag = 1, n, tag
+	r.say(p, &ack{floor: 1, received: n}, &ping{})
+	for {
+		switch m := r.hear().(type) {
+		case *bye:
+			t.Fatalf("code %d: %s", m.code, m.text)
+		case *pong:
+			return
+		}
+	}
+}

@@ -251,20 +251,21 @@ func (s *Server) create(ctx context.Context, principal string) (id uint64, r row
 	return id, r, secret, err
 }
 
-// find looks for a session that a client goes on with, as of one instant.
-func (s *Server) find(ctx context.Context, id uint64) (r row, slots []uint64, why code, err error) {
+// find looks for a session that a client goes on with, and calls more for what is needed
+// of it as of the same instant.
+func (s *Server) find(ctx context.Context, id uint64, more func(tx *durable.Tx)) (r row, why code, err error) {
 	t := s.o.Tables
 	err = s.db.View(ctx, func(tx *durable.Tx) error {
 		found := false
 		if r, found = t.sessions.Get(tx, id); found {
 			r.clock, _ = t.meta.Get(tx, metaClock)
-			slots = t.slots(tx, id)
+			more(tx)
 			return nil
 		}
 		why = t.why(tx, id)
 		return nil
 	})
-	return r, slots, why, err
+	return r, why, err
 }
 
 // allowed asks what is so now.

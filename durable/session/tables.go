@@ -19,6 +19,8 @@ type Tables struct {
 	sent     *durable.Table[uint64, owes]
 	tickets  *durable.Table[uint64, []byte] // keys, sealed
 	meta     *durable.Table[string, uint64]
+
+	ending []uint64 // sessions that were ended in what do has called; of whoever is in an Update
 }
 
 // NewTables returns the tables of a database's sessions.
