@@ -114,25 +114,32 @@ type fsm struct {
 }
 
 func putAll[K, V any](ctx context.Context, db *durable.DB, table *durable.Table[K, V], pairs iter.Seq2[K, V]) error {
-	const atOnce = 1000 // pairs in a transaction, which has 16 MiB at most
-	next, stop := iter.Pull2(pairs)
-	defer stop()
-	for more := true; more; {
+	var put func(keys []K, values []V) error
+	put = func(keys []K, values []V) error {
 		err := db.Update(ctx, func(tx *durable.Tx) error {
-			for range atOnce {
-				k, v, ok := next()
-				if more = ok; !more {
-					break
-				}
-				table.Put(tx, k, v)
+			for i, k := range keys {
+				table.Put(tx, k, values[i])
 			}
 			return nil
 		})
-		if err != nil {
-			return err
+		if n := len(keys) / 2; n > 0 && errors.Is(err, durable.ErrTooLarge) { // a transaction has 16 MiB at most
+			if err = put(keys[:n], values[:n]); err == nil {
+				err = put(keys[n:], values[n:])
+			}
+		}
+		return err
+	}
+	var keys []K
+	var values []V
+	for k, v := range pairs { // not in a closure of Update, which everybody else would wait for
+		if keys, values = append(keys, k), append(values, v); len(keys) == 1000 {
+			if err := put(keys, values); err != nil {
+				return err
+			}
+			keys, values = nil, nil
 		}
 	}
-	return nil
+	return put(keys, values)
 }
 
 func fromBolt(ctx context.Context, old *bbolt.DB, bucket string, db *durable.DB, table *durable.Table[string, []byte]) error {
@@ -335,6 +342,37 @@ func TestFrom(t *testing.T) {
 			return fromRaft(ctx, dir, db, table)
 		}, sameUser)
 	})
+}
+
+// TestPutAllLarge: pairs of which a thousand are more than a transaction holds are
+// moved, too, and one that is too large for any is told of.
+func TestPutAllLarge(t *testing.T) {
+	ctx, table := context.Background(), durable.NewTable[int, []byte]("large")
+	db, _, err := durable.Open(ctx, durable.Options{Dir: t.TempDir()}, table)
+	fatal(t, err)
+	defer db.Close()
+	const n = 5000
+	pairs := func(yield func(int, []byte) bool) {
+		for i := 0; i < n && yield(i, make([]byte, 20<<10)); i++ {
+		}
+	}
+	fatal(t, putAll(ctx, db, table, pairs))
+	got := 0
+	fatal(t, db.View(ctx, func(tx *durable.Tx) error {
+		for k, v := range table.All(tx) {
+			if k == got && len(v) == 20<<10 {
+				got++
+			}
+		}
+		return nil
+	}))
+	if got != n {
+		t.Errorf("%d of %d", got, n)
+	}
+	huge := maps.All(map[int][]byte{-1: make([]byte, durable.TransactionMax)})
+	if err := putAll(ctx, db, table, huge); !errors.Is(err, durable.ErrTooLarge) {
+		t.Error(err)
+	}
 }
 
 // TestVisit: the idioms on the page do what they should, each twice.

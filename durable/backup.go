@@ -46,7 +46,7 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 	if err := add(archive, g, name, log); err != nil {
 		return err
 	}
-	line, err := disk.ReadFile(s.fs, filepath.Join(s.dir, identityName), 4096)
+	line, err := disk.ReadFile(s.fs, filepath.Join(s.dir, identityName), identityMost)
 	if err != nil {
 		return err
 	}

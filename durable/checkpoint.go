@@ -129,7 +129,7 @@ func (db *DB) write(ctx context.Context, parts []part, at redo.Position) (g gene
 		return g, err
 	}
 	plan(parts, db.saved.wasteful())
-	g = generation{number: db.saved.next, position: at, made: db.o.Clock(), at: generationPage, since: db.saved.since(db.saved.next)}
+	g = generation{number: db.saved.next, position: at, made: kept(db.o.Clock()), at: generationPage, since: db.saved.since(db.saved.next)}
 	db.saved.next++
 	d, err := newDraft(db, g.number)
 	if err != nil {

@@ -26,9 +26,9 @@ type Codec[T any] interface {
 var errCodec = errors.New("malformed")
 
 // KeyOf returns a codec for keys whose bytes are in the order of the keys:
-// strings and byte slices, integers of all sizes, floating-point numbers, and
-// time.Time, of which the instant counts and the location is lost; also for types
-// that are made of these. It is an error for any other type.
+// strings and byte slices, integers of all sizes and floating-point numbers, also
+// as types with a name of their own, and time.Time itself, of which the instant
+// counts and the location is lost. It is an error for any other type.
 func KeyOf[K any]() (Codec[K], error) {
 	t := reflect.TypeFor[K]()
 	if t == reflect.TypeFor[time.Time]() {

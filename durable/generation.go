@@ -35,7 +35,7 @@ import (
 //	12      4     sum of the identity (16 bytes) and the other 76 bytes
 //	16      8     number
 //	24      8     position of the log up to which it has everything
-//	32      8     when it was made: nanoseconds since 1970
+//	32      8     when it was made: nanoseconds since 1970, at least -2^63 and at most 2^63-1
 //	40      8     offset of the index
 //	48      8     length of the index
 //	56      8     how many leaves
@@ -103,6 +103,16 @@ type generation struct {
 	needs    []uint64 // files, with its own, in order
 	total    int64    // bytes of the file
 	catalog  *block
+}
+
+// kept is a time as a header can hold it: the nearest one.
+func kept(t time.Time) time.Time {
+	for _, bound := range []time.Time{time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)} {
+		if first := bound.Year() < 1970; first && t.Before(bound) || !first && t.After(bound) {
+			return bound
+		}
+	}
+	return t
 }
 
 func generationName(dir string, number uint64) string {

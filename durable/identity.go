@@ -29,6 +29,7 @@ const (
 	identityName  = "DURABLE"
 	identityWords = "wakepoint durable "
 	identityNew   = "new"
+	identityMost  = 4096 // bytes of the file, of any version
 	formatVersion = 1
 )
 
@@ -92,7 +93,7 @@ func (o owner) write(d disk.FS, dir string) error {
 
 // check says whether the file is damaged, in one line or both.
 func (o owner) check(d disk.FS, dir string) error {
-	b, err := disk.ReadFile(d, filepath.Join(dir, identityName), 4096)
+	b, err := disk.ReadFile(d, filepath.Join(dir, identityName), identityMost)
 	if err == nil && bytes.Equal(b, o.text()) {
 		return nil
 	}
@@ -124,12 +125,18 @@ func syncAbove(d disk.FS, dir string) error {
 }
 
 func readIdentity(d disk.FS, dir string) (o owner, err error) {
-	b, err := disk.ReadFile(d, filepath.Join(dir, identityName), 4096)
+	name := filepath.Join(dir, identityName)
+	if fi, err := d.Lstat(name); err != nil {
+		return o, err
+	} else if fi.IsDir() || fi.Size() > identityMost {
+		return o, fmt.Errorf("%w: %s is none of ours", ErrForeign, name)
+	}
+	b, err := disk.ReadFile(d, name, identityMost)
 	if err != nil {
 		return o, err
 	}
 	if o, err = parseIdentity(b); err != nil {
-		err = fmt.Errorf("%w (%s)", err, filepath.Join(dir, identityName))
+		err = fmt.Errorf("%w (%s)", err, name)
 	}
 	return o, err
 }
@@ -164,6 +171,11 @@ func parseIdentity(b []byte) (o owner, err error) {
 		if len(digits) == len(o.id) {
 			return owner{identity(digits), next != identityNew}, nil
 		}
+	}
+	version := 0
+	if _, err := fmt.Sscanf(string(b), identityWords+"%d", &version); err == nil && version > formatVersion &&
+		!bytes.Contains(b, fmt.Appendf(nil, "%s%d ", identityWords, formatVersion)) { // whatever else a newer one says
+		return o, fmt.Errorf("%w: format %d", ErrNewer, version)
 	}
 	for word := range strings.FieldsSeq(identityWords) {
 		if bytes.Contains(b, []byte(word)) {

@@ -32,7 +32,7 @@ type saved struct {
 // Generation is a checkpoint that the database could go on from.
 type Generation struct {
 	Number   uint64
-	Time     time.Time // when it was made
+	Time     time.Time // when it was made, by Options.Clock; from 1677 to 2262, others are kept as the nearest of these
 	Position uint64    // in the log, in bytes since its beginning
 	Bytes    int64     // of all that it needs, log aside
 }
