@@ -12,19 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/wakepoint/wakepoint/internal/disk"
 	"github.com/wakepoint/wakepoint/internal/redo"
 )
-
-// FS is the file system that a database lies on, for tests and for systems that
-// have none of their own.
-type FS = disk.FS
-
-// File is an open file of an FS.
-type File = disk.File
-
-// LockMode says how a file of an FS is locked.
-type LockMode = disk.LockMode
 
 // Options says where a database lies. All but Dir may be zero.
 type Options struct {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -21,7 +22,7 @@ type Recovery struct {
 	Replayed   int           // transactions of the log, which were made again
 	Bytes      int64         // and their bytes
 	Undone     bool          // the log ended with work that was never acknowledged; nothing is left of it
-	Dropped    []string      // tables of the directory that were not given to Open; they stay as they are
+	Dropped    []string      // tables that are there and were not given to Open, jobs' as job/KIND: they stay, and nothing of them is lost
 	Indexed    time.Duration // what finding the generation took
 	Took       time.Duration // what Open took
 }
@@ -214,6 +215,7 @@ func (db *DB) settle(ctx context.Context, r *Recovery, tables []AnyTable) error 
 			r.Dropped = append(r.Dropped, name)
 		}
 	}
+	slices.Sort(r.Dropped)
 	if w.count == 0 {
 		return nil
 	}

@@ -17,7 +17,8 @@ const (
 )
 
 // Tx is a transaction, or a view. It is for the goroutine in which its closure
-// runs, and ends with that.
+// runs, and ends with that: who uses it later panics. So does an iterator of All or
+// Range that is gone on with later.
 type Tx struct {
 	db       *DB
 	at       redo.Position // up to which it sees
