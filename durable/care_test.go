@@ -423,6 +423,22 @@ func TestInspectReserves(t *testing.T) {
 	}
 }
 
+// TestVerifyNames: a generation that was spoiled while the database is open is told of
+// by its name.
+func TestVerifyNames(t *testing.T) {
+	dir := t.TempDir()
+	db, _, table := small(t, dir)
+	for round := range 3 {
+		fill(t, db, table, 0, 10, round, model{})
+		must(t, db.Checkpoint(ctx))
+	}
+	name := generationFiles(t, dir)[1]
+	edit(t, name, func(b []byte) { clear(b[:generationPage]) })
+	if damage := (*DamageError)(nil); !errors.As(db.Verify(ctx), &damage) || damage.File != filepath.Base(name) {
+		t.Errorf("Verify says %v", damage)
+	}
+}
+
 // TestSpoiledCopies: damage in one of two copies changes nothing, and Verify and
 // Inspect tell of it.
 func TestSpoiledCopies(t *testing.T) {

@@ -47,8 +47,6 @@ func site(verb string) string {
 // spared are the sites without which nothing breaks, by what is done and the
 // innermost function.
 var spared = map[string]string{
-	"sync redo.makeSegment":                                  "who writes to a segment fsyncs all of it; but then a flush changes a size",
-	"sync redo.reuseSegment":                                 "under its new number the old header does not count, and the first frame brings its own",
 	"syncdir disk.MkdirAll for durable.openDir":              "syncAbove fsyncs it again, before there is anything to lose",
 	"checksum durable.readGeneration for durable.DB.rebuild": "it takes a second damage; the checksum of an extent has its place in it, and first keys do not matter here",
 }

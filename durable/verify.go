@@ -95,10 +95,10 @@ func (s *saved) verify(ctx context.Context, list []generation) error {
 			}
 		}
 	}
-	for _, g := range list {
-		g, leaves, err := readGeneration(s.fs, s.dir, s.id, g.number)
+	for _, known := range list {
+		g, leaves, err := readGeneration(s.fs, s.dir, s.id, known.number)
 		if err != nil {
-			errs = append(errs, s.damaged(extent{file: g.number}, err))
+			errs = append(errs, s.damaged(extent{file: known.number}, err))
 			continue
 		}
 		if err := s.copies(g); err != nil {
