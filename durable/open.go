@@ -81,7 +81,8 @@ func (o *Options) warn() {
 
 // Open opens a database with its tables, or makes it, and brings it to where it
 // was: everything that was acknowledged, nothing of what was unfinished. It
-// returns before all is in memory: what is needed is loaded first.
+// returns before all is in memory: what is needed is loaded first. On a full disk
+// it opens all the same, for reading, if no table is new.
 //
 // Errors: ErrInUse, ErrForeign, ErrNewer, ErrType; a *DamageError when something
 // is missing that was acknowledged; the context's and the file system's. An open
@@ -143,11 +144,11 @@ func (db *DB) recover(ctx context.Context, tables []AnyTable) (*Recovery, error)
 		return nil, err
 	}
 	r.Indexed = time.Since(began)
-	took, err := db.replay(ctx, r)
+	log, took, err := db.replay(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	db.pacer = newPacer(db.o.RecoveryBudget-r.Indexed, amount{int64(r.Replayed), r.Bytes}, took)
+	db.pacer = newPacer(db.o.RecoveryBudget-r.Indexed, log, took)
 	db.pacer.known = db.pacer.known || db.o.segment > 0
 	return r, db.settle(ctx, r, tables)
 }
@@ -180,8 +181,9 @@ func (db *DB) ground(r *Recovery, damaged *[]error) error {
 	return nil
 }
 
-// replay opens the log and makes its transactions again.
-func (db *DB) replay(ctx context.Context, r *Recovery) (time.Duration, error) {
+// replay opens the log and makes its transactions again. It returns what there was
+// of it, and how long that took.
+func (db *DB) replay(ctx context.Context, r *Recovery) (done amount, took time.Duration, err error) {
 	began := time.Now()
 	log, err := redo.Open(db.logOptions(), db.tree.applied, func(end redo.Position, record []byte) error {
 		list, err := db.memory.parse(record)
@@ -191,13 +193,15 @@ func (db *DB) replay(ctx context.Context, r *Recovery) (time.Duration, error) {
 		db.tree.grown(db.tree.apply(list, end))
 		r.Replayed++
 		r.Bytes += int64(len(record))
+		done.changes += int64(len(list))
+		done.bytes = r.Bytes
 		return ctx.Err()
 	})
 	if err != nil {
-		return 0, logDamage(errors.Join(append([]error{err}, r.Damaged...)...))
+		return done, 0, logDamage(errors.Join(append([]error{err}, r.Damaged...)...))
 	}
 	db.log, r.Undone = log, log.Torn()
-	return time.Since(began), nil
+	return done, time.Since(began), nil
 }
 
 // settle finds the tables, and makes those that are new.

@@ -102,10 +102,16 @@ func (tx *Tx) set(c change) {
 	}
 	tx.writes.set(c)
 	tx.changed++
+	if len(tx.arena) > 2*tx.writes.bytes+arenaSlack { // most of it was replaced
+		tx.arena = tx.writes.moved()
+	}
 	if n := tx.writes.bytes; n > TransactionMax {
 		tx.fail(fmt.Errorf("%w: transaction of %d bytes, at most %d", ErrTooLarge, n, TransactionMax))
 	}
 }
+
+// arenaSlack is how much of what a transaction has replaced it keeps, in bytes.
+const arenaSlack = 64 << 10
 
 const (
 	scanFirst = 16  // keys that a scan looks ahead at first

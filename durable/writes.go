@@ -54,6 +54,26 @@ func (w *writes) set(c change) {
 	}
 }
 
+// moved copies all keys and values to a new piece of memory, so that nothing needs
+// the old one any more.
+func (w *writes) moved() []byte {
+	b := make([]byte, 0, 2*w.bytes+arenaSlack)
+	for _, piece := range w.pieces {
+		for i := range piece {
+			c := &piece[i]
+			at := len(b)
+			b = append(b, c.key...)
+			end := len(b)
+			c.key = b[at:end:end]
+			if !c.deleted {
+				b = append(b, c.value...)
+				c.value = b[end:len(b):len(b)]
+			}
+		}
+	}
+	return b
+}
+
 // between is the changes from a key up to another, at most so many, and up to where
 // these are all.
 func (w *writes) between(from, to []byte, most int) (out changes, end []byte) {

@@ -27,6 +27,7 @@ type client struct {
 	first int           // of begun that it needs
 
 	hook func(disk.FS) disk.FS // nil: none
+	full bool                  // the disk is full whenever the log is opened, and no segment is made beforehand
 }
 
 var cutsN = flag.Int("crash.n", 0, "power cuts; 0: each call")
@@ -37,11 +38,19 @@ const segmentRoom = 8 << 10
 // open opens the log and compares. What is there from now on must be there, and
 // what is not never comes.
 func (c *client) open(d disk.FS) (*redo.Log, error) {
+	if c.full && c.acked > 0 {
+		fill(d)
+		defer func() {
+			d.(*durabletest.Disk).SetRoom(-1)
+			time.Sleep(time.Second) // until the log has seen that there is room
+		}()
+	}
+	fs := d
 	if c.hook != nil {
-		d = c.hook(d)
+		fs = c.hook(d)
 	}
 	var got []string
-	l, err := redo.Open(redo.Options{FS: d, Dir: "/log", Room: segmentRoom}, c.from, func(_ redo.Position, record []byte) error {
+	l, err := redo.Open(redo.Options{FS: fs, Dir: "/log", Room: segmentRoom}, c.from, func(_ redo.Position, record []byte) error {
 		got = append(got, string(record))
 		return nil
 	})
@@ -55,6 +64,28 @@ func (c *client) open(d disk.FS) (*redo.Log, error) {
 	c.acked = c.first + len(got)
 	c.begun = c.begun[:c.acked]
 	return l, nil
+}
+
+// fill leaves no room on a disk, nor in the log.
+func fill(fs disk.FS) {
+	d := fs.(*durabletest.Disk)
+	d.SetRoom(0)
+	files, err := d.ReadDir("/log")
+	if err != nil {
+		return
+	}
+	for _, f := range files {
+		name := "/log/" + f.Name()
+		magic := make([]byte, 8)
+		r, err := d.Open(name)
+		if err != nil {
+			continue
+		}
+		if _, err := r.ReadAt(magic, 0); err == nil && string(magic) == "WKPTSPAR" {
+			_ = d.Remove(name)
+		}
+		_ = r.Close()
+	}
 }
 
 // wrong is what a log must not hold.
@@ -162,6 +193,7 @@ func (c *client) check(d disk.FS) error {
 type manner struct {
 	fault error                 // what calls say that fail; nil: the power is cut
 	many  bool                  // several write, and an fsync takes its time
+	full  bool                  // the disk is full when the log is opened
 	hook  func(disk.FS) disk.FS // nil: none
 }
 
@@ -178,7 +210,7 @@ func suite(t durabletest.TB, o durabletest.Options, m manner) durabletest.Report
 		return d
 	}
 	begin := func() durabletest.Test {
-		c := &client{hook: m.hook}
+		c := &client{hook: m.hook, full: m.full}
 		if m.many {
 			return durabletest.Test{Run: c.many, Check: c.check}
 		}
@@ -204,6 +236,14 @@ func TestCrashMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		suite(t, durabletest.Options{Seed: 1, Cuts: *cutsN}, manner{many: true})
 		suite(t, durabletest.Options{Seed: 1, Cuts: *cutsN}, manner{many: true, fault: syscall.EIO})
+	})
+}
+
+// TestCrashFull cuts it where each open meets a full disk.
+func TestCrashFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		suite(t, durabletest.Options{Seed: 1, Cuts: *cutsN}, manner{full: true})
+		suite(t, durabletest.Options{Seed: 1, Cuts: *cutsN}, manner{full: true, fault: syscall.EIO})
 	})
 }
 

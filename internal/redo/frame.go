@@ -54,6 +54,12 @@ func aligned(n int) int { return (frameHeader + n + frameAlign - 1) &^ (frameAli
 
 func (f *frame) end() Position { return f.at + Position(aligned(len(f.payload))) }
 
+// sealed is the frame as it is written to a segment of a salt.
+func (f *frame) sealed(salt uint64) []byte {
+	b := append(make([]byte, frameHeader, aligned(len(f.payload))), f.payload...)
+	return seal(b, salt, f.at, f.durable, f.kind)
+}
+
 // sum is the checksum of a frame, whose first four bytes are left out.
 func sum(salt uint64, b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(binary.LittleEndian.AppendUint64(nil, salt), castagnoli), castagnoli, b[4:])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
@@ -13,7 +14,8 @@ import (
 // Open opens the log of a directory, or makes one, and calls replay for each
 // record from a position on, which was that of the log's end or of a record, in
 // their order, with the position behind it. What was found at the end is
-// durable when Open returns.
+// durable when Open returns. On a full disk it opens all the same: ErrFull is
+// what Append says then.
 //
 // Errors: a *DamageError when something is missing that had been durable,
 // ErrNewer, those of replay and of the file system.
@@ -52,7 +54,11 @@ func Open(o Options, from Position, replay func(end Position, record []byte) err
 		l.seg = files.used[n-1]
 	}
 	l.pool = newPool(o, files.next, files.spare)
-	if err := l.renew(t); err != nil {
+	err = l.renew(t)
+	if errors.Is(err, ErrFull) && len(l.used) > 0 {
+		err = l.stay(t)
+	}
+	if err != nil {
 		return nil, errors.Join(err, l.pool.close())
 	}
 	l.mu.Lock()
@@ -123,9 +129,7 @@ func (l *Log) renew(t tail) error {
 	l.seg = segment{number: sp.number, start: t.durable, salt: rand.Uint64(), room: sp.room, turn: l.seg.turn + 1}
 	w := sparePage(sp.number, sp.room)
 	for i := range t.frames {
-		f := &t.frames[i]
-		b := append(make([]byte, frameHeader, aligned(len(f.payload))), f.payload...)
-		w = append(w, seal(b, l.seg.salt, f.at, f.durable, f.kind)...)
+		w = append(w, t.frames[i].sealed(l.seg.salt)...)
 	}
 	full := len(w)
 	w = append(w, make([]byte, -full&(pageSize-1))...)
@@ -146,5 +150,60 @@ func (l *Log) renew(t tail) error {
 		l.page = nil
 	}
 	l.used = append(l.used, l.seg)
+	return nil
+}
+
+// stay goes on in the last segment, where there is no room for another one: the
+// tail is written anew where it is. A frame that was begun behind it and cut short
+// may stay, since no whole one can follow it: that would say that it was durable.
+func (l *Log) stay(t tail) error {
+	list := live(l.used)
+	for i, s := range list {
+		frames := slices.DeleteFunc(slices.Clone(t.frames), func(f frame) bool {
+			return f.at < s.start || i+1 < len(list) && f.at >= list[i+1].start
+		})
+		last := i+1 == len(list)
+		if len(frames) == 0 && !last {
+			continue
+		}
+		f, err := l.o.FS.Modify(segmentName(l.o.Dir, s.number))
+		if err != nil {
+			return err
+		}
+		err = s.anew(f, frames)
+		if err == nil && last {
+			err = l.goOn(f, s, int64(t.end-s.start))
+		}
+		if err != nil || !last {
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// anew writes the header and some frames of a segment to their places.
+func (s segment) anew(f disk.File, frames []frame) error {
+	if _, err := f.WriteAt(s.page(), 0); err != nil {
+		return err
+	}
+	for i := range frames {
+		if _, err := f.WriteAt(frames[i].sealed(s.salt), pageSize+int64(frames[i].at-s.start)); err != nil {
+			return err
+		}
+	}
+	return f.Datasync()
+}
+
+// goOn makes a segment that has so many bytes of frames the one that is written to.
+func (l *Log) goOn(f disk.File, s segment, bytes int64) error {
+	l.page = make([]byte, bytes&(pageSize-1))
+	if _, err := f.ReadAt(l.page, pageSize+bytes-int64(len(l.page))); err != nil {
+		return err
+	}
+	l.file, l.seg = f, s
+	l.closing = l.closing || s.room-bytes < frameHeader // there is no room for a frame that says what is durable
 	return nil
 }
