@@ -17,7 +17,8 @@ import (
 // others go on: a tar archive of a directory that Open opens. The file that makes it
 // one is the last, so that what was cut short is not taken for a database. All
 // that is copied is checked. Once the context has ended nothing more is given to
-// the writer; a Write that blocks is not cut off.
+// the writer; a Write that blocks is not cut off. In a closure of View it may wait
+// for that view, as Checkpoint does.
 func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 	if err := db.enter(ctx); err != nil {
 		return err

@@ -49,7 +49,9 @@ type DB struct {
 // Update runs a closure that may change tables, and returns when what it did is
 // durable. Closures run one at a time, each sees all that came before. When it
 // returns an error, panics or is cut off, nothing was changed. It must not block,
-// send anything or call Update: others wait for it.
+// send anything or call Update, of another database either: others wait for it. An
+// Update in it is told so by ErrNested after a second; one of another goroutine for
+// which it waits is not seen to be in it, and both wait for each other.
 //
 // Errors: that of the closure; that of the context, when nothing was done yet,
 // and ErrUnknown when it ended later; ErrTooLarge, ErrFull, ErrNested,

@@ -26,7 +26,8 @@ var (
 	ErrClosed = redo.ErrClosed
 	// ErrNewer says that what is on the disk was written by a newer version.
 	ErrNewer = redo.ErrNewer
-	// ErrNested says that Update was called in a closure of Update.
+	// ErrNested says that Update was called in a closure of Update, of this or of
+	// another database, and would have waited.
 	ErrNested = errors.New("durable: Update in a closure of Update")
 	// ErrReadOnly says that a closure of View changes something.
 	ErrReadOnly = errors.New("durable: change in a View")
