@@ -14,14 +14,11 @@ type draft struct {
 	number  uint64
 	at      int64
 	buf     []byte
-	synced  int64 // written since the disk was waited for
 	catalog *block
 }
 
-const (
-	draftBuffer = 256 << 10
-	draftSync   = 1 << 20 // written bytes after which the disk is waited for
-)
+// draftBuffer is how much is written before the disk is waited for, in bytes.
+const draftBuffer = 256 << 10
 
 func newDraft(db *DB, number uint64) (*draft, error) {
 	f, err := disk.CreateTemp(db.saved.fs, generationName(db.saved.dir, number))
@@ -47,12 +44,15 @@ func (d *draft) put(b *block) (extent, error) {
 	return e, nil
 }
 
-// flush writes what was gathered; the disk is waited for now and then, so that
-// no long queue of writes stands before the log's. Then it rests for as long as
-// that took, unless the log becomes too long meanwhile.
+// flush writes what was gathered, and waits for the disk, so that no long queue of
+// writes stands before the log's. Then it rests for as long as that took, unless
+// the log becomes too long meanwhile.
 func (d *draft) flush() error {
 	began := time.Now()
 	if err := d.write(); err != nil {
+		return err
+	}
+	if err := d.file.Datasync(); err != nil {
 		return err
 	}
 	if !d.db.pacer.hurry() {
@@ -62,16 +62,9 @@ func (d *draft) flush() error {
 }
 
 func (d *draft) write() error {
-	if _, err := d.file.Write(d.buf); err != nil {
-		return err
-	}
-	d.synced += int64(len(d.buf))
+	_, err := d.file.Write(d.buf)
 	d.buf = d.buf[:0]
-	if d.synced < draftSync {
-		return nil
-	}
-	d.synced = 0
-	return d.file.Datasync()
+	return err
 }
 
 // finish writes the index, twice, and the header, and makes all durable.

@@ -387,7 +387,7 @@ func TestJobsCrash(t *testing.T) {
 	for _, c := range []struct {
 		cuts int // 0: at each call
 		slow bool
-	}{{0, false}, {*crashN / 2, false}, {*crashN / 2, true}} {
+	}{{0, false}, {*crashN / 6, false}, {*crashN / 6, true}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := banks(t, durabletest.Options{Seed: *crashSeed, Cuts: c.cuts}, false, c.slow)
 			if r.Of < 60 || c.cuts == 0 && r.Points < r.Of {

@@ -94,7 +94,7 @@ func (p *pool) step() bool {
 		}
 	}
 	if f == nil && err == nil {
-		f, err = makeSegment(p.o.FS, p.o.Dir, number, room)
+		f, err = makeSegment(p.o.FS, p.o.Dir, number, room, p.rest)
 	}
 
 	p.mu.Lock()
@@ -108,6 +108,17 @@ func (p *pool) step() bool {
 	close(p.changed)
 	p.changed = make(chan struct{})
 	return err == nil
+}
+
+// rest leaves the disk to the log for as long as it was kept busy, unless the
+// log waits for a segment, or would soon.
+func (p *pool) rest(took time.Duration) {
+	p.mu.Lock()
+	hurry := len(p.ready) == 0
+	p.mu.Unlock()
+	if !hurry {
+		time.Sleep(took)
+	}
 }
 
 // drop removes files that nobody will need: mu is held.

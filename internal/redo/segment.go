@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/wakepoint/wakepoint/internal/disk"
 )
@@ -226,12 +227,14 @@ func Empty(at Position) (name string, data []byte) {
 	return segmentName("", s.number), s.page()
 }
 
-// fillChunk is how much of a segment is filled at once, in bytes.
-const fillChunk = 1 << 20
+// fillChunk is how much of a segment is filled before the disk is waited for, in
+// bytes, so that no long queue of writes stands before the log's.
+const fillChunk = 256 << 10
 
 // makeSegment makes a file that is not in use yet, with room for frames, and
-// makes it durable: from then on writing to it changes no size.
-func makeSegment(d disk.FS, dir string, number uint64, room int64) (disk.File, error) {
+// makes it durable: from then on writing to it changes no size. Between two
+// pieces it calls rest with how long one took.
+func makeSegment(d disk.FS, dir string, number uint64, room int64, rest func(time.Duration)) (disk.File, error) {
 	name := segmentName(dir, number)
 	f, err := disk.CreateTemp(d, name)
 	if err != nil {
@@ -242,12 +245,19 @@ func makeSegment(d disk.FS, dir string, number uint64, room int64) (disk.File, e
 			return err
 		}
 		zeros := make([]byte, min(room, fillChunk))
-		for rest := room; rest > 0; {
-			n, err := f.Write(zeros[:min(rest, fillChunk)])
+		for left := room; left > 0; {
+			began := time.Now()
+			n, err := f.Write(zeros[:min(left, fillChunk)])
 			if err != nil {
 				return err
 			}
-			rest -= int64(n)
+			if left -= int64(n); left == 0 {
+				break
+			}
+			if err := f.Datasync(); err != nil {
+				return err
+			}
+			rest(time.Since(began))
 		}
 		if err := f.Sync(); err != nil { // the zeros, and the size
 			return err

@@ -238,7 +238,7 @@ func (t *trial) report() {
 }
 
 // faultShare is of how many faults one is tried, so that the suite is quick.
-const faultShare = 4
+const faultShare = 8
 
 // TestCrash goes through every scene: every cut, and a share of the faults.
 func TestCrash(t *testing.T) {
