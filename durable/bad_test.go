@@ -280,12 +280,20 @@ func TestTables(t *testing.T) {
 	db, _, table := small(t, dir)
 	fill(t, db, table, 0, 10, 0, want)
 	must(t, db.Close())
+	db, _, err := Open(ctx, Options{Dir: dir, segment: 1 << 18}, NewTable[string, int]("n"))
+	must(t, err)
+	must(t, db.Close())
 	for name, c := range map[string]struct {
 		tables []AnyTable
 		want   error // nil: any
 	}{
 		"other keys":    {[]AnyTable{NewTable[int, string]("t")}, ErrType},
 		"other values":  {[]AnyTable{NewTable[string, int]("t")}, ErrType},
+		"a number":      {[]AnyTable{NewTable[string, struct{ N int }]("n")}, ErrType},
+		"as a list":     {[]AnyTable{NewTable[string, []int]("n")}, ErrType},
+		"not whole":     {[]AnyTable{NewTable[string, float64]("n")}, ErrType},
+		"as text":       {[]AnyTable{NewTable[string, string]("n")}, ErrType},
+		"a time":        {[]AnyTable{NewTable[string, time.Time]("n")}, ErrType},
 		"twice":         {[]AnyTable{table, table}, nil},
 		"two of a name": {[]AnyTable{NewTable[string, string]("u"), NewTable[string, string]("u")}, nil},
 		"no name":       {[]AnyTable{NewTable[string, string]("")}, nil},
@@ -310,7 +318,7 @@ func TestTables(t *testing.T) {
 	}
 	r, err := Inspect(ctx, Options{Dir: dir})
 	must(t, err)
-	if len(r.Tables) != 1 {
+	if len(r.Tables) != 2 {
 		t.Errorf("tables: %+v", r.Tables)
 	}
 	db, _, table = small(t, dir)

@@ -141,7 +141,7 @@ func TestValue(t *testing.T) {
 			t.Errorf("%d bytes are an order", n)
 		}
 	}
-	for _, c := range []struct{ name, want string }{{oc.Name(), "cbor"}, {raw.Name(), "bytes"}, {ValueOf[string]().Name(), "string"}} {
+	for _, c := range []struct{ name, want string }{{oc.Name(), "cbor/struct"}, {raw.Name(), "bytes"}, {ValueOf[string]().Name(), "string"}} {
 		if c.name != c.want {
 			t.Errorf("codec %q, not %q", c.name, c.want)
 		}

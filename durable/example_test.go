@@ -185,7 +185,7 @@ func ExampleInspect() {
 	fmt.Println(len(report.Damaged))
 	// Output:
 	// true
-	// users string cbor 0
+	// users string cbor/struct 0
 	// 0
 }
 

@@ -108,7 +108,7 @@ func refused(t *testing.T, err, want error, name string) {
 // TestJobOther: jobs of other programs are refused by name, and stay as they are.
 func TestJobOther(t *testing.T) {
 	do := Step[int]{Do: func(context.Context, *Work[int]) error { return nil }, Undo: func(context.Context, *Work[int]) error { return nil }}
-	text := Step[map[string]int]{Do: func(context.Context, *Work[map[string]int]) error { return nil }}
+	narrow := Step[int8]{Do: func(context.Context, *Work[int8]) error { return nil }}
 	d := crashfs.New()
 	two := NewJob("j", do, do)
 	db := withJob(t, d, two)
@@ -116,6 +116,7 @@ func TestJobOther(t *testing.T) {
 	must(t, db.Update(ctx, func(tx *Tx) error {
 		two.table.Put(tx, "stuck", jobRecord{Phase: JobStuck, Step: 1, Steps: 2, State: []byte{0}})
 		two.table.Put(tx, "done", jobRecord{Phase: JobDone, Step: 2, Steps: 2, State: []byte{0}})
+		two.table.Put(tx, "wide", jobRecord{Phase: JobRunning, Steps: 2, State: []byte{0x19, 1, 0}}) // 256
 		return nil
 	}))
 	must(t, db.Close())
@@ -132,9 +133,9 @@ func TestJobOther(t *testing.T) {
 		}))
 		must(t, db.Close())
 	}
-	state := NewJob("j", text, text)
+	state := NewJob("j", narrow, narrow)
 	db = withJob(t, d, state)
-	refused(t, state.Run(ctx, db), ErrType, `job j/"id": its state`)
+	refused(t, state.Run(ctx, db), ErrType, `job j/"wide": its state`)
 	must(t, db.Close())
 	strung := NewJob("j", Step[string]{Do: func(context.Context, *Work[string]) error { return nil }})
 	_, _, err := Open(ctx, Options{Dir: "/db", FS: d, segment: 1 << 18}, strung)

@@ -15,6 +15,9 @@ import (
 // else as CBOR (RFC 8949), structs by their fields or their tags (`cbor:"1,keyasint"`
 // makes them small; where a field has no cbor tag, its json tag counts).
 //
+// Its name says of which kind the type is: a table of structs is not opened as one of
+// numbers, but as one of other structs.
+//
 // What Append takes Decode gives back, and what would not come back, Append
 // refuses: a value in a field of an interface with methods, a year of five
 // digits. What is in a field of type any comes back as what CBOR makes of it.
@@ -42,7 +45,33 @@ var (
 		MaxArrayElements: math.MaxInt32, MaxMapPairs: math.MaxInt32}.DecMode()
 )
 
-func (cborValue[V]) Name() string { return "cbor" }
+// Name says what kind of type it is, so that a table of another one is refused;
+// fields of a struct may come and go.
+func (cborValue[V]) Name() string { return "cbor/" + shape(reflect.TypeFor[V]()) }
+
+// shape is of types whose encodings may mean the same.
+func shape(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	for _, own := range ownBytes {
+		if reflect.PointerTo(t).Implements(own) {
+			return "own"
+		}
+	}
+	switch k := t.Kind(); {
+	case k >= reflect.Int && k <= reflect.Uintptr:
+		return "int"
+	case k == reflect.Float32 || k == reflect.Float64:
+		return "float"
+	case k == reflect.Slice || k == reflect.Array:
+		return "list"
+	case k == reflect.Interface:
+		return "any"
+	default: // bool, string, map, struct
+		return k.String()
+	}
+}
 
 func (c cborValue[V]) Append(dst []byte, v V) ([]byte, error) {
 	b := bytes.NewBuffer(dst)
