@@ -303,3 +303,51 @@ func forged(t *testing.T) (why string) {
 	})
 	return why
 }
+
+// TestFullTail: on a full disk, too, what an open has found is durable when it
+// returns, also what nobody was told of.
+func TestFullTail(t *testing.T) {
+	if why := fullTail(t, nil); why != "" {
+		t.Error(why)
+	}
+}
+
+// fullTail kills a program whose last record is not durable, opens its log on a
+// full disk, and cuts the power. It returns what is wrong then.
+func fullTail(t *testing.T, hook func(disk.FS) disk.FS) (why string) {
+	synctest.Test(t, func(t *testing.T) {
+		d, c := durabletest.NewDisk(), &client{hook: hook}
+		first, err := (*redo.Log)(nil), errors.Join(disk.MkdirAll(d, "/log"), c.run(d))
+		if err == nil {
+			first, err = c.open(d)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer first.Close()
+		c.begun = append(c.begun, "the last one")
+		p, err := first.Append(context.Background(), []byte("the last one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Inject(durabletest.Fault{On: func(op durabletest.Op) bool { return op.Verb == "sync" }})
+		if err := first.Wait(context.Background(), p); err == nil {
+			t.Fatal("it was acknowledged")
+		}
+		d = d.Kill()
+		fill(d)
+		second, err := c.open(d)
+		if err != nil {
+			why = err.Error()
+			return
+		}
+		defer second.Close()
+		for keep := range durabletest.Survivors(8) {
+			if err := c.check(d.Cut(keep)); err != nil {
+				why = fmt.Sprintf("opened on a full disk, %v: %v", keep, err)
+				return
+			}
+		}
+	})
+	return why
+}

@@ -126,18 +126,18 @@ func judge(t *testing.T, s, why string) {
 // returns what broke first.
 func tryAll(t *testing.T, cuts int, ask func(disk.Op) disk.Verdict) (why string) {
 	hook := func(d disk.FS) disk.FS { return disk.Watch(d, ask) }
-	for _, fault := range []error{nil, syscall.EIO, syscall.ENOSPC} {
+	for _, m := range []manner{{hook: hook}, {hook: hook, full: true}, {hook: hook, fault: syscall.EIO}, {hook: hook, fault: syscall.ENOSPC}} {
 		synctest.Test(t, func(t *testing.T) {
 			q := &quiet{TB: t}
-			if suite(q, durabletest.Options{Seed: 1, Cuts: cuts}, manner{fault: fault, hook: hook}); len(q.why) > 0 {
+			if suite(q, durabletest.Options{Seed: 1, Cuts: cuts}, m); len(q.why) > 0 {
 				why = q.why[0]
 			}
 		})
 		if why != "" {
-			break
+			return why
 		}
 	}
-	return why
+	return fullTail(t, hook)
 }
 
 // TestBlind leaves out each comparison of a checksum in turn. Flipped bits must
